@@ -1,0 +1,1 @@
+"""What the lecture claims, tried out: run `python -m experiments --help`."""

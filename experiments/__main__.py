@@ -1,0 +1,30 @@
+"""`python -m experiments`."""
+
+import importlib.util
+import sys
+
+NEEDED = {"sklearn": "scikit-learn", "scipy": "scipy", "matplotlib": "matplotlib", "rich": "rich"}
+
+
+def missing() -> list[str]:
+    """The packages that the experiments need and that are not installed."""
+    return [package for module, package in NEEDED.items() if importlib.util.find_spec(module) is None]
+
+
+def main() -> int:
+    """Run the command line, or say what to install."""
+    absent = missing()
+    if absent:
+        print(
+            f"The experiments need {', '.join(absent)}, which jnn itself does not. In the folder of the checkout: "
+            "pip install -e '.[experiments]'",
+            file=sys.stderr,
+        )
+        return 2
+    from experiments import command_line  # only now: it imports what may be missing
+
+    return command_line.main(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""Choosing experiments, running them, showing what came out, and writing the report as they are done."""
+
+import argparse
+import contextlib
+import difflib
+import signal
+import sys
+import time
+import types
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table as RichTable
+
+from experiments import gradients, real_data, xor
+from experiments.experiment import Experiment, Outcome, Session, Table
+from experiments.report import Entry, write
+
+EXPERIMENTS = {e.name: e for e in (xor.EXPERIMENT, real_data.EXPERIMENT, gradients.EXPERIMENT)}
+
+MARKS = {True: "[green]Holds[/]", False: "[red]Does not hold[/]", None: "[yellow]Undecided[/]"}
+
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, as shells have it."""
+
+
+def parser(names: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The command line; its help is about the experiment that is named, if one is."""
+    chosen = [EXPERIMENTS[name] for name in names if name in EXPERIMENTS]
+    if chosen:
+        about = "\n\n".join(f"{e.title}. {e.question}\n\n{e.claim}" for e in chosen)
+    else:
+        listed = "\n".join(f"  {e.name:12} {e.question}" for e in EXPERIMENTS.values())
+        about = (
+            "Try out what the lecture claims, on real data; print tables, and write one HTML report with pictures.\n"
+            "Without a name, all experiments are run, in about a minute or two. Ctrl-C finishes what has begun and\n"
+            f"keeps what is done.\n\nexperiments:\n{listed}"
+        )
+    made = argparse.ArgumentParser(
+        prog="python -m experiments", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("names", nargs="*", metavar="NAME", help="an experiment; all of them by default")
+    made.add_argument("--seed", type=int, default=0, help="everything random derives from it (default: 0)")
+    made.add_argument("--out", type=Path, default=Path("report"), help="folder of the report (default: report/)")
+    size = made.add_mutually_exclusive_group()
+    size.add_argument(
+        "--full", dest="size", action="store_const", const="full", help="more seeds and splits: minutes, not seconds"
+    )
+    size.add_argument(
+        "--tiny", dest="size", action="store_const", const="tiny", help="try out the code; the figures mean nothing"
+    )
+    made.set_defaults(size="quick")
+    return made
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the experiments that are named; return the exit status."""
+    words = [word for word in arguments if not word.startswith("-")]
+    options = parser(words).parse_args(arguments)
+    unknown = [name for name in options.names if name not in EXPERIMENTS]
+    if unknown:
+        close = difflib.get_close_matches(unknown[0], EXPERIMENTS, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        print(f"There is no experiment {unknown[0]!r}; {hint}The names are {', '.join(EXPERIMENTS)}.", file=sys.stderr)
+        return 2
+    if options.seed < 0:
+        print(f"Expected a seed of at least 0, got {options.seed}.", file=sys.stderr)
+        return 2
+    chosen = [EXPERIMENTS[name] for name in dict.fromkeys(options.names)] or list(EXPERIMENTS.values())
+    return run(chosen, options.seed, options.size, options.out, Console())
+
+
+def run(chosen: Sequence[Experiment], seed: int, size: str, out: Path, console: Console) -> int:
+    """Run experiments one after another, with the report rewritten after each."""
+    entries: list[Entry] = []
+    page = out / "index.html"
+    with stoppable(console) as stop_asked:
+        for experiment in chosen:
+            try:
+                with _progress(console, len(chosen), len(entries)) as say:
+                    session = Session(seed, size, say, stop_asked)  # type: ignore[arg-type]
+                    begun = time.perf_counter()
+                    outcome = experiment.run(session)
+                    seconds = time.perf_counter() - begun
+            except KeyboardInterrupt:
+                console.print(f"{experiment.title}: broken off.")
+                break
+            entries.append(Entry(experiment, outcome, seconds))
+            show(console, experiment, outcome, seconds)
+            write(page, entries, seed, size)
+            if stop_asked():
+                break
+    if entries:
+        console.print(f"\nThe report is [bold]{escape(str(page))}[/]; open it in a browser.", highlight=False)
+    return INTERRUPTED if len(entries) < len(chosen) or entries[-1].outcome.interrupted else 0
+
+
+@contextlib.contextmanager
+def stoppable(console: Console) -> Iterator[Callable[[], bool]]:
+    """Within: the first Ctrl-C is remembered, the second breaks off."""
+    asked = False
+
+    def remember(signum: int, frame: types.FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        console.print("Finishing what has begun; press Ctrl-C again to break off.")
+
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _progress(console: Console, total: int, done: int) -> Iterator[Callable[[str], None]]:
+    """Within: a function that shows what is being done now, beside the share of experiments done."""
+    columns = (
+        SpinnerColumn(),
+        MofNCompleteColumn(),
+        BarColumn(bar_width=20),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=console, transient=True) as drawn:
+        task = drawn.add_task("", total=total, completed=done)
+
+        def say(what: str) -> None:
+            drawn.update(task, description=what)
+            if not console.is_terminal:
+                console.print(what, highlight=False)
+
+        yield say
+
+
+def show(console: Console, experiment: Experiment, outcome: Outcome, seconds: float) -> None:
+    """The tables and verdicts of an experiment, in the terminal."""
+    console.rule(f"[bold]{experiment.title}[/] ({seconds:.0f} s)", align="left")
+    console.print(experiment.question, highlight=False)
+    for table in outcome.tables:
+        console.print(_rich(table))
+    if outcome.interrupted:
+        console.print("[yellow]Interrupted: this is a part of it.[/]")
+    for verdict in outcome.verdicts:
+        console.print(f"{MARKS[verdict.holds]}: {escape(f'{verdict.claim} {verdict.evidence}')}", highlight=False)
+
+
+def _rich(table: Table) -> RichTable:
+    made = RichTable(title=table.title, title_justify="left", title_style="bold", caption=table.note or None)
+    made.caption_justify = "left"
+    for place, head in enumerate(table.columns):
+        made.add_column(head, justify="left" if place == 0 else "right", overflow="fold")
+    for row in table.rows:
+        made.add_row(*row)
+    return made

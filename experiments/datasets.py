@@ -1,0 +1,109 @@
+"""scikit-learn's bundled data, split at random into training and test examples several times over, standardized."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+import sklearn.datasets
+from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
+
+from jnn.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood
+from jnn.transforms import Standardize
+
+TEST_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set comes from, and what its targets are."""
+
+    title: str
+    load: Callable[..., Any]
+    likelihood: Likelihood
+
+    @property
+    def classes(self) -> bool:
+        """Whether the targets are classes."""
+        return not isinstance(self.likelihood, Gaussian)
+
+
+SOURCES = {
+    "digits": Source("Digits", sklearn.datasets.load_digits, Categorical()),
+    "breast_cancer": Source("Breast cancer", sklearn.datasets.load_breast_cancer, Bernoulli()),
+    "wine": Source("Wine", sklearn.datasets.load_wine, Categorical()),
+    "iris": Source("Iris", sklearn.datasets.load_iris, Categorical()),
+    "diabetes": Source("Diabetes", sklearn.datasets.load_diabetes, Gaussian()),
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Examples of every split: inputs `(splits, n, d)`, and targets `(splits, n)`: labels, or standardized numbers."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+
+@dataclass(frozen=True)
+class Data:
+    """Random splits of one data set. Means and deviations were taken from the training part alone.
+
+    Numbers are float32. Labels count from 0.
+    """
+
+    source: Source
+    train: Part
+    test: Part
+
+    @property
+    def inputs(self) -> int:
+        """D."""
+        return self.train.x.shape[-1]
+
+    @property
+    def outputs(self) -> int:
+        """K: a neuron for each class if there are more than two, else one."""
+        return int(self.train.y.max()) + 1 if isinstance(self.source.likelihood, Categorical) else 1
+
+    def targets(self, part: Part) -> np.ndarray:
+        """The targets as the likelihood takes them: labels of more than two classes, else a column."""
+        return part.y if isinstance(self.source.likelihood, Categorical) else part.y[..., None].astype(np.float32)
+
+
+def split(name: str, splits: int, seed: int, examples: int | None = None) -> Data:
+    """Split a data set at random `splits` times, classes in proportion, and standardize it.
+
+    Args:
+        name: in `SOURCES`.
+        splits: how often.
+        seed: decides who is in which part.
+        examples: take only so many, the same number of each class as far as possible (to try out the code).
+    """
+    source = SOURCES[name]
+    x, y = source.load(return_X_y=True)
+    chooser = StratifiedShuffleSplit if source.classes else ShuffleSplit
+    if examples is not None and examples < len(x):
+        rows, _ = next(chooser(1, train_size=examples, random_state=seed).split(x, y))
+        x, y = x[rows], y[rows]
+    rows = list(chooser(splits, test_size=TEST_SHARE, random_state=seed).split(x, y))
+    train, test = np.stack([r[0] for r in rows]), np.stack([r[1] for r in rows])
+    x_train, x_test = _standardized(x[train], x[test])
+    if source.classes:
+        return Data(source, Part(x_train, y[train].astype(np.int32)), Part(x_test, y[test].astype(np.int32)))
+    y_train, y_test = _standardized(y[train][..., None], y[test][..., None])
+    return Data(source, Part(x_train, y_train[..., 0]), Part(x_test, y_test[..., 0]))
+
+
+@jax.jit
+@jax.vmap
+def _standardize(train: jax.Array, test: jax.Array) -> tuple[jax.Array, jax.Array]:
+    transform = Standardize.fit(train)
+    return transform.apply(train), transform.apply(test)
+
+
+def _standardized(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both parts of every split, by the training part's means and deviations, as float32."""
+    z_train, z_test = _standardize(train.astype(np.float32), test.astype(np.float32))
+    return np.asarray(z_train), np.asarray(z_test)

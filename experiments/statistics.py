@@ -1,0 +1,47 @@
+"""Intervals: for means over random splits of one data set, for differences between methods, for shares of seeds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean, its standard error, and an interval."""
+
+    mean: float
+    error: float
+    low: float
+    high: float
+
+
+def over_splits(values: Sequence[float], train: int, test: int, level: float = 0.95) -> Estimate:
+    """The mean over random splits of the same data, with a standard error that knows that the splits overlap.
+
+        error² = (1/J + n_test/n_train) · variance of the J values
+
+    The plain 1/J takes the training sets for independent and finds differences that are not there (Nadeau, Bengio,
+    "Inference for the generalization error", 2003). The interval is Student's, with J − 1 degrees of freedom.
+
+    Args:
+        values: a figure for each split (or a difference of two methods on that split).
+        train: examples for training in each split.
+        test: examples for testing.
+        level: of the interval.
+    """
+    array = np.asarray(values, float)
+    if len(array) < 2:
+        raise ValueError(f"expected at least two splits, got {len(array)}")
+    mean = float(array.mean())
+    error = float(np.sqrt((1 / len(array) + test / train) * array.var(ddof=1)))
+    reach = float(stats.t.ppf(0.5 + level / 2, len(array) - 1)) * error
+    return Estimate(mean, error, mean - reach, mean + reach)
+
+
+def share(successes: int, trials: int, level: float = 0.95) -> Estimate:
+    """A share with Wilson's score interval, which also makes sense for 0 and for all."""
+    p = successes / trials
+    interval = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
+    return Estimate(p, float(np.sqrt(p * (1 - p) / trials)), float(interval.low), float(interval.high))

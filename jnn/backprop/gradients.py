@@ -1,0 +1,194 @@
+"""The gradient of the objective, and everything else that falls out of one forward and one backward pass."""
+
+import functools
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Num
+
+from jnn import objectives
+from jnn.backprop import general, layered
+from jnn.likelihoods import Likelihood
+from jnn.networks import Dag, Network, Params
+from jnn.networks.base import as_rows
+
+Inputs = Num[Array | np.ndarray, "*batch d"]
+
+
+def _passes(network: Network) -> ModuleType:
+    return general if isinstance(network, Dag) else layered
+
+
+def _forward_and_deltas(
+    network: Network, likelihood: Likelihood, params: Params, x: Array, y: Array, weights: Array | None, scale: Any
+) -> tuple[Array, Any, Any]:
+    """−ln p of each example, what the forward pass kept, and δ of every neuron, each example counted v_n · scale."""
+    a, kept = network.forward(params, x)
+    nll, delta = likelihood.nll(a.T, y), likelihood.delta(a.T, y)
+    counts = scale if weights is None else weights * scale
+    if counts is not None:
+        counts = jnp.asarray(counts, delta.dtype)
+        nll = counts * nll
+        delta = jnp.broadcast_to(counts, nll.shape)[:, None] * delta
+    found, _ = _passes(network).deltas(network, params, kept, delta.T)
+    return nll, kept, found
+
+
+def value_and_grad(
+    network: Network,
+    likelihood: Likelihood,
+    *,
+    reduction: objectives.Reduction = "mean",
+    weight_decay: Any = 0.0,
+    mask: Params | None = None,
+) -> Callable[..., tuple[Float[Array, ""], Params]]:
+    """The objective and its gradient, by hand-written backpropagation.
+
+        J = (E + γ/2 ‖w‖²) / N  or  E + γ/2 ‖w‖²,   ∂E/∂w_ij = Σ_n v_n δ_i z_j
+
+    The same arguments as `jnn.objectives.objective`, and the same value; the gradient is the one that autodiff finds.
+
+    Args:
+        network: f(x; w).
+        likelihood: p(y | x; w).
+        reduction: "mean" divides by N = Σ_n v_n, "sum" does not.
+        weight_decay: γ ≥ 0, a number or a traced scalar.
+        mask: which weights decay; by default all but biases and the weights of linear outputs.
+
+    Returns:
+        A function `(params, x, y, weights=None) -> (value, gradient)`, with `x` `(..., d)`, `y` as the likelihood
+        takes it, `weights` v_n of the batch's shape, and a gradient of the same structure as `params`.
+
+    Raises:
+        ValueError: for an unknown reduction, and, when called, for shapes that do not fit.
+
+    Source: slides "Backpropagation I" to "V", "Weight-decay".
+    """
+    objectives.check_reduction(reduction)
+    mask = objectives.decay_mask(network, likelihood) if mask is None else mask
+
+    def evaluate(params: Params, x: Array, y: Array, weights: Array | None = None) -> tuple[Array, Params]:
+        columns, y, weights = objectives.examples(network, params, x, y, weights)
+        scale = None
+        if reduction == "mean":
+            scale = 1 / (columns.shape[1] if weights is None else jnp.sum(weights))
+        nll, kept, found = _forward_and_deltas(
+            network, likelihood, params, columns, y, weights, 1 if weights is not None and scale is None else scale
+        )
+        value, grads = jnp.sum(nll), _passes(network).gradients(network, kept, found)
+        if not objectives.is_zero(weight_decay):
+            gamma = weight_decay if scale is None else weight_decay * scale
+            value = value + gamma * objectives.penalty(params, mask)
+            decay = objectives.penalty_gradient(params, mask)
+            grads = jax.tree.map(lambda g, w: g + jnp.asarray(gamma, w.dtype) * w, grads, decay)
+        return value, grads
+
+    return evaluate
+
+
+def deltas(
+    network: Network,
+    likelihood: Likelihood,
+    params: Params,
+    x: Inputs,
+    y: Num[Array | np.ndarray, "..."],
+) -> Any:
+    """δ_i = ∂E^n/∂a_i of every neuron that computes, for every example (slides "Backpropagation II" to "IV").
+
+    Returns:
+        For an MLP a tuple over its layers of `(..., size)`; for a DAG one array `(..., M + K)`, from neuron d+1 on.
+    """
+    _, batch = network.columns(params, x)
+    columns, y, _ = objectives.examples(network, params, x, y, None)
+    _, _, found = _forward_and_deltas(network, likelihood, params, columns, y, None, None)
+    if isinstance(network, Dag):
+        by_neuron = network.by_neuron(found) if network.evaluation == "blocks" else found
+        return as_rows(by_neuron, batch)
+    return tuple(as_rows(delta, batch) for delta in found)
+
+
+def per_example_gradients(
+    network: Network,
+    likelihood: Likelihood,
+    params: Params,
+    x: Inputs,
+    y: Num[Array | np.ndarray, "..."],
+) -> Params:
+    """∂E^n/∂w for every example n at once: the structure of `params`, each leaf with the batch axes in front."""
+    _, batch = network.columns(params, x)
+    columns, y, _ = objectives.examples(network, params, x, y, None)
+    _, kept, found = _forward_and_deltas(network, likelihood, params, columns, y, None, None)
+    grads = _passes(network).per_example_gradients(network, kept, found)
+    return jax.tree.map(lambda g: g.reshape(*batch, *g.shape[1:]), grads)
+
+
+def per_example_gradient_norms(
+    network: Network,
+    likelihood: Likelihood,
+    params: Params,
+    x: Inputs,
+    y: Num[Array | np.ndarray, "..."],
+) -> Float[Array, "*batch"]:
+    """‖∂E^n/∂w‖ over all weights and biases, for every example n, without forming the gradients (Goodfellow 2015)."""
+    _, batch = network.columns(params, x)
+    columns, y, _ = objectives.examples(network, params, x, y, None)
+    _, kept, found = _forward_and_deltas(network, likelihood, params, columns, y, None, None)
+    return jnp.sqrt(_passes(network).squared_norms(network, kept, found)).reshape(batch)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _apply(network: Network, params: Params, x: Array) -> Array:
+    return network.forward(params, x)[0]
+
+
+def _apply_forward(network: Network, params: Params, x: Array) -> tuple[Array, Any]:
+    a, kept = network.forward(params, x)
+    return a, (params, x, kept)
+
+
+def _apply_backward(network: Network, residuals: Any, delta: Array) -> tuple[Params, Array]:
+    params, x, kept = residuals
+    found, by_inputs = _passes(network).deltas(network, params, kept, delta)
+    grads = _passes(network).gradients(network, kept, found)
+    like = functools.partial(jax.tree.map, lambda g, p: g.astype(p.dtype))
+    return like(grads, params), like(by_inputs, x)
+
+
+_apply.defvjp(_apply_forward, _apply_backward)
+
+
+def apply(network: Network, params: Params, x: Inputs) -> Float[Array, "*batch K"]:
+    """`network.apply`, differentiated by hand: the gradient of any loss of it runs the backward pass of this module.
+
+    The cotangent that reaches the outputs is their δ; it is propagated to the weights and to `x`.
+
+    Args:
+        network: f(x; w).
+        params: its parameters.
+        x: `(..., d)`.
+    """
+    columns, batch = network.columns(params, x)
+    return as_rows(_apply(network, params, columns), batch)
+
+
+def differentiable(
+    value_and_gradient: Callable[..., tuple[Array, Params]], *batch: Array | None
+) -> Callable[[Params], Array]:
+    """What `value_and_grad` returned, on a fixed batch, as a function of the parameters with that very gradient.
+
+    For optimizers that differentiate the objective themselves, as line searches do.
+    """
+
+    @jax.custom_vjp
+    def value(params: Params) -> Array:
+        return value_and_gradient(params, *batch)[0]
+
+    def backward(grads: Params, cotangent: Array) -> tuple[Params]:
+        return (jax.tree.map(lambda g: cotangent * g, grads),)
+
+    value.defvjp(lambda params: value_and_gradient(params, *batch), backward)
+    return value

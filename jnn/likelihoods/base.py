@@ -1,0 +1,121 @@
+"""What a likelihood is: the part of the model behind the pre-activations of the output neurons.
+
+A network ends at the pre-activations `a` of its outputs. A likelihood says how the target y is distributed given them,
+p(y | a), and everything else follows from this density: the error of an example E = −ln p(y | a), its derivative
+δ = ∂E/∂a with which backpropagation starts, the prediction E[y | a], and samples.
+
+Conventions. Rows: `a` is `(..., P)`, targets are `(..., K)`, and errors are `(...)`, one number per example (summing
+and weighting examples is left to the objective). P = K unless a class says otherwise. Results have the dtype of `a`,
+whatever the dtype of the targets is.
+"""
+
+import abc
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import ArrayLike, Float, Key, Shaped
+
+from jnn.likelihoods.targets import as_targets, check_shape, converted
+
+
+class Likelihood(abc.ABC):
+    """A density p(y | a) of the target y given the output neurons' pre-activations a.
+
+    Subclasses are frozen dataclasses: hashable, and equal if their fields are, so that they can be static arguments of
+    `jax.jit`. A subclass must define `nll`, `delta` and `mean`; it should define `sample` and `variance`.
+    """
+
+    @abc.abstractmethod
+    def nll(
+        self, a: Float[Array, "*batch P"], y: Shaped[ArrayLike, "..."], complete: bool = False
+    ) -> Float[Array, "*batch"]:
+        """Return the error of each example, its negative log-likelihood −ln p(y | a).
+
+        Args:
+            a: pre-activations, `(..., P)`.
+            y: targets, `(..., K)`; integers and booleans are converted to the dtype of `a`.
+            complete: whether to keep the terms in which no `a` occurs, and which do not matter for learning.
+
+        Returns:
+            One number per example, `(...)`.
+
+        Raises:
+            ValueError: if the shapes do not fit. (Values are not checked here: see `check_targets`.)
+        """
+
+    @abc.abstractmethod
+    def delta(self, a: Float[Array, "*batch P"], y: Shaped[ArrayLike, "..."]) -> Float[Array, "*batch P"]:
+        """Return δ = ∂(−ln p(y | a))/∂a, derived by hand; arguments and errors as for `nll`."""
+
+    @abc.abstractmethod
+    def mean(self, a: Float[Array, "*batch P"]) -> Float[Array, "*batch K"]:
+        """Return the prediction E[y | a]; for classes, their probabilities."""
+
+    def variance(self, a: Float[Array, "*batch P"]) -> Float[Array, "*batch K"]:
+        """Return the variance of each component of y given a."""
+        raise NotImplementedError(f"{type(self).__name__} does not define a variance")
+
+    def sample(self, key: Key[Array, ""], a: Float[Array, "*batch P"]) -> Shaped[Array, "..."]:
+        """Draw one target per example from p(y | a), in a form that `nll` accepts."""
+        raise NotImplementedError(f"{type(self).__name__} does not define a sampler")
+
+    def pre_activations(self, targets: int) -> int:
+        """Return P, the number of output neurons needed for K target components (for classes, K is their number)."""
+        return targets
+
+    def target_components(self, pre_activations: int) -> int:
+        """Return K, the number of target components that P output neurons describe."""
+        return pre_activations
+
+    def linear_outputs(self, pre_activations: int) -> tuple[bool, ...]:
+        """Say of each output neuron whether it is linear, σ(a) = a; weight decay spares the weights of those."""
+        return (False,) * pre_activations
+
+    def check_targets(self, y: ArrayLike | Sequence, pre_activations: int) -> Array:
+        """Check targets before training, and return them as a JAX array.
+
+        The check runs on the host. Of a traced value (inside `jax.jit` or `jax.vmap`) only shape and dtype can be
+        checked; what its elements are is then the caller's responsibility.
+
+        Args:
+            y: the targets, `(..., K)`.
+            pre_activations: P, the number of the network's outputs.
+
+        Returns:
+            The targets in JAX's precision; integers stay integers.
+
+        Raises:
+            ValueError: if there are no targets, or their shape or a value does not fit.
+            TypeError: if they are not numbers.
+        """
+        name = f"{type(self).__name__} targets"
+        y = as_targets(y, name)
+        check_shape(y, self.target_components(pre_activations), name)
+        if isinstance(y, np.ndarray):  # else a tracer
+            self.check_values(y, name)
+        return converted(y, name)
+
+    def check_values(self, y: np.ndarray, name: str) -> None:  # noqa: B027  (any finite number may be a support)
+        """Raise ValueError if a target lies outside the support (part of `check_targets`; here any number will do)."""
+
+
+def paired(a: Array, y: ArrayLike, components: int | None = None) -> tuple[Array, Array]:
+    """Return `a` and the targets in its dtype, or raise ValueError unless y has shape `(*batch, components)`.
+
+    Shapes must match exactly: broadcasting `(n,)` against `(n, 1)` would silently compare each example with all others.
+    """
+    a = jnp.asarray(a)
+    expected = a.shape if components is None else (*a.shape[:-1], components)
+    if jnp.shape(y) != expected:
+        raise ValueError(
+            f"expected targets of shape {expected} for pre-activations of shape {a.shape}, got {jnp.shape(y)}; "
+            "reshape the targets so that each row belongs to one example"
+        )
+    return a, jnp.asarray(y).astype(a.dtype)
+
+
+def at_least_float32(a: Array) -> Array:
+    """Return `a`, in float32 if it was narrower: uniform numbers of 8 or 11 bits would make poor samples."""
+    return a.astype(jnp.promote_types(a.dtype, jnp.float32))

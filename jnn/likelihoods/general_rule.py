@@ -1,0 +1,166 @@
+"""The lecture's general output rule, for output maps and errors that are not a canonical pair.
+
+For an error E(z, y) of outputs z = σ(a), the chain rule gives
+
+    δ_i = Σ_j ∂z_j/∂a_i ∂E/∂z_j,        and for elementwise σ    δ_i = σ'(a_i) ∂E/∂z_i
+
+(slide "Backpropagation III"). So an output map needs the product of its transposed Jacobian with a vector, and an error
+its gradient with respect to z. The latter is what `delta` of a likelihood is, when z takes the place of a: an error
+here is a `Likelihood` given the outputs z.
+"""
+
+import abc
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import ArrayLike, Float, Key, Shaped
+
+from jnn import activations
+from jnn.activations import Activation
+from jnn.likelihoods.base import Likelihood
+from jnn.likelihoods.gaussian import Gaussian
+
+
+class OutputMap(abc.ABC):
+    """An output map z = σ(a) with its hand-written derivative; subclasses are frozen dataclasses."""
+
+    @property
+    def linear(self) -> bool:
+        """Whether σ(a) = a."""
+        return False
+
+    @abc.abstractmethod
+    def __call__(self, a: Float[Array, "*batch P"]) -> Float[Array, "*batch P"]:
+        """Return z = σ(a)."""
+
+    @abc.abstractmethod
+    def vjp(self, a: Float[Array, "*batch P"], g: Float[Array, "*batch P"]) -> Float[Array, "*batch P"]:
+        """Return (∂z/∂a)ᵀ g: the gradient with respect to a, given that with respect to z."""
+
+
+@dataclass(frozen=True)
+class Elementwise(OutputMap):
+    """z_i = σ(a_i) for an activation function σ, with (∂z/∂a)ᵀ g = σ'(a) ⊙ g."""
+
+    activation: Activation
+
+    @property
+    def linear(self) -> bool:
+        """Whether σ(a) = a."""
+        return self.activation == activations.identity
+
+    def __call__(self, a: Float[Array, "*batch P"]) -> Float[Array, "*batch P"]:
+        """Return σ(a)."""
+        return self.activation.h(a)
+
+    def vjp(self, a: Float[Array, "*batch P"], g: Float[Array, "*batch P"]) -> Float[Array, "*batch P"]:
+        """Return σ'(a) ⊙ g."""
+        return self.activation.derivative(a) * g
+
+
+@dataclass(frozen=True)
+class Softmax(OutputMap):
+    """z_j = exp(a_j) / Σ_k exp(a_k). Since ∂z_j/∂a_i = z_j (𝟙{i = j} − z_i), (∂z/∂a)ᵀ g = z ⊙ (g − ⟨g, z⟩)."""
+
+    def __call__(self, a: Float[Array, "*batch P"]) -> Float[Array, "*batch P"]:
+        """Return the softmax of each row."""
+        return jax.nn.softmax(a, axis=-1)
+
+    def vjp(self, a: Float[Array, "*batch P"], g: Float[Array, "*batch P"]) -> Float[Array, "*batch P"]:
+        """Return z ⊙ (g − ⟨g, z⟩)."""
+        z = self(a)
+        return z * (g - jnp.sum(g * z, axis=-1, keepdims=True))
+
+
+def output_map(spec: str | Activation | OutputMap) -> OutputMap:
+    """Return the output map named by spec: "softmax", the name of an activation or an `Activation`, or a map itself.
+
+    Raises:
+        ValueError: if the name is unknown.
+    """
+    if isinstance(spec, OutputMap):
+        return spec
+    return Softmax() if spec == "softmax" else Elementwise(activations.get(spec))
+
+
+@dataclass(frozen=True, init=False)
+class GeneralRule(Likelihood):
+    """An error E(z, y) of the outputs z = σ(a), with δ_i = σ'(a_i) ∂E/∂z_i, or with the full Jacobian of σ.
+
+    Args:
+        output: σ, as "softmax", an activation (or its name), or an `OutputMap` of your own.
+        error: E, as a `Likelihood` whose argument `a` is z: `nll` is E and `delta` is ∂E/∂z, written by hand.
+
+    Raises:
+        ValueError: if `output` is an unknown name.
+    """
+
+    output: OutputMap
+    error: Likelihood
+
+    def __init__(self, output: str | Activation | OutputMap, error: Likelihood) -> None:
+        object.__setattr__(self, "output", output_map(output))
+        object.__setattr__(self, "error", error)
+
+    def nll(
+        self, a: Float[Array, "*batch P"], y: Shaped[ArrayLike, "..."], complete: bool = False
+    ) -> Float[Array, "*batch"]:
+        """Return the error E(σ(a), y) of each example; see `Likelihood.nll`."""
+        return self.error.nll(self.output(a), y, complete)
+
+    def delta(self, a: Float[Array, "*batch P"], y: Shaped[ArrayLike, "..."]) -> Float[Array, "*batch P"]:
+        """Return δ = (∂z/∂a)ᵀ ∂E/∂z; elementwise, δ_i = σ'(a_i) ∂E/∂z_i (slide "Backpropagation III")."""
+        return self.output.vjp(a, self.error.delta(self.output(a), y))
+
+    def mean(self, a: Float[Array, "*batch P"]) -> Float[Array, "*batch K"]:
+        """Return the mean given z = σ(a)."""
+        return self.error.mean(self.output(a))
+
+    def variance(self, a: Float[Array, "*batch P"]) -> Float[Array, "*batch K"]:
+        """Return the variance given z = σ(a)."""
+        return self.error.variance(self.output(a))
+
+    def sample(self, key: Key[Array, ""], a: Float[Array, "*batch P"]) -> Shaped[Array, "..."]:
+        """Draw targets given z = σ(a)."""
+        return self.error.sample(key, self.output(a))
+
+    def pre_activations(self, targets: int) -> int:
+        """Return P as the error given z needs it."""
+        return self.error.pre_activations(targets)
+
+    def target_components(self, pre_activations: int) -> int:
+        """Return K as the error given z has it."""
+        return self.error.target_components(pre_activations)
+
+    def linear_outputs(self, pre_activations: int) -> tuple[bool, ...]:
+        """Linear are the outputs that the error calls linear, if the output map is the identity."""
+        return tuple(linear and self.output.linear for linear in self.error.linear_outputs(pre_activations))
+
+    def check_values(self, y: np.ndarray, name: str) -> None:
+        """Raise ValueError if a target is not in the support of the error's density."""
+        self.error.check_values(y, name)
+
+
+@dataclass(frozen=True, init=False)
+class SquaredError(GeneralRule):
+    """The squared error of outputs that need not be linear: Gaussian noise with standard deviation s about z = σ(a).
+
+        −ln p(y | a) = ‖y − σ(a)‖² / (2s²) + K ln(s√2π)        δ_i = σ'(a_i) (z_i − y_i) / s²
+
+    and, with softmax outputs, δ = z ⊙ (g − ⟨g, z⟩) with g = (z − y)/s². The second term is dropped unless `complete`.
+    Unlike with the cross-entropy, δ vanishes where outputs saturate, also at the wrong end. Targets are rows
+    `(..., K)`, of classes one-hot. (Slide "Backpropagation III".)
+
+    Args:
+        output: σ, as "softmax", an activation (or its name), or an `OutputMap` of your own.
+        s: the noise's standard deviation, as in `Gaussian`.
+
+    Raises:
+        ValueError: if `output` is an unknown name, or s is not a positive finite scalar.
+    """
+
+    def __init__(self, output: str | Activation | OutputMap = "logistic", s: ArrayLike = 1.0) -> None:
+        super().__init__(output, Gaussian(s))

@@ -1,0 +1,79 @@
+"""Host-side checks that targets share: one sentence each on what was expected, what came, and what to do."""
+
+from collections.abc import Sequence
+
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import ArrayLike, Bool
+
+
+def as_targets(y: ArrayLike | Sequence, name: str) -> np.ndarray | Array:
+    """Return y as a NumPy array, or raise if it is empty, not numeric, or not finite.
+
+    A tracer, whose elements are not known yet, is returned as itself.
+    """
+    array = y if isinstance(y, jax.core.Tracer) else _as_numpy(y, name)
+    dtype = array.dtype
+    if not (jnp.issubdtype(dtype, jnp.bool_) or jnp.issubdtype(dtype, jnp.integer) or is_real_float(array)):
+        raise TypeError(f"{name}: expected real numbers, got dtype {dtype}; convert them with y.astype(float)")
+    if array.size == 0:
+        raise ValueError(f"{name}: expected at least one example, got an empty array of shape {array.shape}")
+    if isinstance(array, np.ndarray) and is_real_float(array):
+        reject(array, ~np.isfinite(array), name, "finite numbers", "remove those examples")
+    return array
+
+
+def _as_numpy(y: ArrayLike | Sequence, name: str) -> np.ndarray:
+    try:
+        array = np.asarray(y)
+    except ValueError as error:
+        raise ValueError(f"{name}: expected an array, got a ragged sequence; give every row equally many") from error
+    if array.dtype.kind in "USO":
+        raise TypeError(
+            f"{name}: expected numbers, got dtype {array.dtype}"
+            + (f" (the first is {array.flat[0]!r})" if array.size else "")
+            + "; encode labels with OneHot.fit(labels).indices(labels), or convert with y.astype(float)"
+        )
+    return array
+
+
+def is_real_float(y: np.ndarray | Array) -> bool:
+    """Say whether y has a floating-point dtype (bfloat16 and its kin, which NumPy does not know, included)."""
+    return jnp.issubdtype(y.dtype, jnp.floating)
+
+
+def check_shape(y: np.ndarray | Array, components: int, name: str) -> None:
+    """Raise ValueError unless y is `(..., components)`."""
+    if y.ndim >= 1 and y.shape[-1] == components and not (y.ndim == 1 and components == 1 and y.shape[0] != 1):
+        return
+    hint = "each row belongs to one example, each column to one output"
+    if components == 1 and y.ndim == 1:
+        hint = "use y[:, None]: a column, one row per example"
+    elif y.ndim == 1:
+        hint = f"each row belongs to one example, and needs {components} columns"
+    raise ValueError(f"{name}: expected shape (..., {components}) for {components} outputs, got {y.shape}; {hint}")
+
+
+def reject(
+    y: np.ndarray | np.generic, bad: Bool[np.ndarray, "..."] | np.bool_, name: str, expected: str, remedy: str
+) -> None:
+    """Raise ValueError if any target is bad, naming the first."""
+    if not np.any(bad):
+        return
+    where = tuple(int(i) for i in np.argwhere(bad)[0])
+    at = f"y[{', '.join(map(str, where))}]" if where else "y"
+    count = np.count_nonzero(bad)
+    raise ValueError(
+        f"{name}: expected {expected}, got {at} = {np.asarray(y)[where]} ({count} such of {np.size(bad)}); {remedy}"
+    )
+
+
+def converted(y: np.ndarray | Array, name: str) -> Array:
+    """Return y as a JAX array, or raise ValueError if a number is too large for JAX's precision."""
+    with np.errstate(over="ignore"):
+        result = jnp.asarray(y)
+    if isinstance(y, np.ndarray) and is_real_float(y) and result.dtype != y.dtype:
+        reject(y, ~np.isfinite(np.asarray(result)), name, f"numbers within {result.dtype}", "scale the targets")
+    return result

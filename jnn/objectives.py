@@ -1,0 +1,130 @@
+"""What training minimizes: the error E of the likelihood, and weight decay.
+
+    E = −Σ_n v_n ln p(y_n | x_n; w) without its w-independent terms,   J = (E + γ/2 ‖w‖²) / N   or   E + γ/2 ‖w‖²
+
+E is the lecture's, a *sum* over examples, each counted v_n times (once by default). `reduction="mean"` divides the
+whole objective by N = Σ_n v_n, `reduction="sum"` does not: the minimizer is the same, and γ means the same
+(scikit-learn's `alpha`). ‖w‖ leaves out the biases and the weights of linear output neurons (slide "Weight-decay").
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Num
+
+from jnn.likelihoods import Likelihood
+from jnn.networks import Dag, Layered, Network, Params
+
+Reduction = Literal["mean", "sum"]
+
+
+def examples(
+    network: Network,
+    params: Params,
+    x: Num[Array | np.ndarray, "..."],
+    y: Num[Array | np.ndarray, "..."],
+    weights: Num[Array | np.ndarray, "..."] | None,
+) -> tuple[Float[Array, "d n"], Num[Array, "n ..."], Float[Array, "n"] | None]:
+    """Inputs as columns, targets and weights with the batch axes made one.
+
+    Raises:
+        ValueError: if the batch axes of `x`, `y` and `weights` differ.
+    """
+    columns, batch = network.columns(params, x)
+    y = jnp.asarray(y)
+    if y.shape[: len(batch)] != batch:
+        raise ValueError(f"expected a target for each example: x is a batch of {batch}, but y has shape {y.shape}")
+    if weights is not None:
+        weights = jnp.asarray(weights)
+        if weights.shape != batch:
+            raise ValueError(f"expected weights of shape {batch}, one for each example; got {weights.shape}")
+        weights = weights.reshape(-1).astype(columns.dtype)
+    return columns, y.reshape(-1, *y.shape[len(batch) :]), weights
+
+
+def decay_mask(network: Network, likelihood: Likelihood) -> Params:
+    """Which weights the norm ‖w‖ counts, as a pytree that broadcasts against the parameters.
+
+    True but for biases and the weights into linear output neurons, σ(a) = a, whose size says nothing about how
+    smooth the function is (slide "Weight-decay").
+    """
+    counted = ~np.array(likelihood.linear_outputs(network.outputs), bool)
+    if isinstance(network, Dag):
+        first_output = network.inputs + network.hidden + 1
+        output = network.edges[:, 1] - first_output
+        return {"w": np.where(output >= 0, counted[np.maximum(output, 0)], True), "b": np.array(False)}
+    layers = [{"W": np.array(True), "b": np.array(False)} for _ in cast(Layered, network).layers]
+    layers[-1]["W"] = counted[None, :]
+    return tuple(layers)
+
+
+def all_weights_mask(network: Network) -> Params:
+    """The mask that counts every weight, those of linear outputs too, but no bias (scikit-learn's penalty)."""
+    if isinstance(network, Dag):
+        return {"w": np.array(True), "b": np.array(False)}
+    return tuple({"W": np.array(True), "b": np.array(False)} for _ in cast(Layered, network).layers)
+
+
+def penalty(params: Params, mask: Params) -> Float[Array, ""]:
+    """½ ‖w‖² over the weights that the mask counts."""
+
+    def squares(w: Array, counted: Any) -> Array:
+        counted = np.asarray(counted) if not isinstance(counted, jax.Array) else counted
+        if isinstance(counted, np.ndarray) and not counted.any():
+            return jnp.zeros((), w.dtype)
+        return jnp.sum(jnp.where(counted, w * w, jnp.zeros((), w.dtype)))
+
+    return 0.5 * sum(jax.tree.leaves(jax.tree.map(squares, params, mask)))  # type: ignore[return-value]
+
+
+def penalty_gradient(params: Params, mask: Params) -> Params:
+    """∂/∂w ½ ‖w‖²: w where the mask counts it, else 0."""
+    return jax.tree.map(lambda w, counted: jnp.where(counted, w, jnp.zeros((), w.dtype)), params, mask)
+
+
+def is_zero(weight_decay: Any) -> bool:
+    """Whether the decay is a plain zero, known before anything is compiled."""
+    return isinstance(weight_decay, (int, float)) and bool(weight_decay == 0)
+
+
+def check_reduction(reduction: str) -> None:
+    """Raise a ValueError unless `reduction` is one of the two."""
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f'expected reduction "mean" or "sum", got {reduction!r}')
+
+
+def objective(
+    network: Network,
+    likelihood: Likelihood,
+    *,
+    reduction: Reduction = "mean",
+    weight_decay: Any = 0.0,
+    mask: Params | None = None,
+) -> Callable[..., Float[Array, ""]]:
+    """The objective J as a function `(params, x, y, weights=None)`, for `jax.grad` to differentiate.
+
+    Args:
+        network: f(x; w).
+        likelihood: p(y | x; w).
+        reduction: "mean" for (E + γ/2 ‖w‖²) / N, "sum" for E + γ/2 ‖w‖².
+        weight_decay: γ ≥ 0.
+        mask: which weights decay; `decay_mask(network, likelihood)` by default.
+    """
+    check_reduction(reduction)
+    mask = decay_mask(network, likelihood) if mask is None else mask
+
+    def evaluate(params: Params, x: Array, y: Array, weights: Array | None = None) -> Array:
+        columns, y, weights = examples(network, params, x, y, weights)
+        a, _ = network.forward(params, columns)
+        nll = likelihood.nll(a.T, y)
+        value = jnp.sum(nll if weights is None else weights * nll)
+        if not is_zero(weight_decay):
+            value = value + weight_decay * penalty(params, mask)
+        if reduction == "mean":
+            value = value / (columns.shape[1] if weights is None else jnp.sum(weights))
+        return value
+
+    return evaluate

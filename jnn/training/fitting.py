@@ -1,0 +1,457 @@
+"""`fit`: checks what it is given, starts the compiled program, and visits it for whoever watches or interrupts."""
+
+import contextlib
+import functools
+import signal
+import threading
+import time
+import types
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Key, Num
+
+from jnn import objectives
+from jnn.likelihoods import Bernoulli, Categorical, Likelihood
+from jnn.networks import Dag, Initializer, Network, Params, fan_in_normal
+from jnn.optimizers import adam
+from jnn.training import progress as bars
+from jnn.training.program import DIVERGED, RUNNING, Data, Gradient, Settings, State, reasons, run, start
+from jnn.training.result import FitResult, History
+from jnn.training.splitting import held_out_count
+from jnn.training.stopping import StoppingRule
+
+SECONDS_BETWEEN_VISITS = 0.2
+"""How long the program runs before the host looks in: for Ctrl-C and the progress bar, at no measurable cost."""
+
+
+class Snapshot(NamedTuple):
+    """What a callback sees: the epochs run so far, the newest risks, and the newest and best hypotheses."""
+
+    epoch: int
+    train_error: float
+    validation_error: float
+    params: Params
+    best_params: Params
+    best_epoch: int
+
+
+Callback = Callable[[Snapshot], bool | None]
+
+
+class DivergenceWarning(UserWarning):
+    """Training stopped because a risk or a parameter became NaN or infinite."""
+
+
+class NoGradientWarning(UserWarning):
+    """The network has hidden neurons through which no gradient passes."""
+
+
+def fit(
+    network: Network,
+    likelihood: Likelihood,
+    x: Num[Array, "n d"] | np.ndarray,
+    y: Num[Array, "n ..."] | np.ndarray,
+    *,
+    key: Key[Array, ""],
+    optimizer: optax.GradientTransformation | None = None,
+    epochs: int = 100,
+    batch_size: int | None = 32,
+    weights: Num[Array, "n"] | np.ndarray | None = None,
+    validation: float | tuple[Any, ...] | None = None,
+    validate_every: int = 1,
+    stopping: StoppingRule | Sequence[StoppingRule] | None = None,
+    weight_decay: float | Float[Array, ""] = 0.0,
+    mask: Params | None = None,
+    reduction: objectives.Reduction = "mean",
+    gradient: Gradient = "backprop",
+    params: Params | None = None,
+    initializer: Initializer = fan_in_normal,
+    progress: bool = False,
+    callback: Callback | None = None,
+    callback_every: int = 1,
+    resume: FitResult | None = None,
+) -> FitResult:
+    """Train a network by gradients: batch, mini-batch or online, with early stopping, as one compiled program.
+
+        minimize J = (E + γ/2 ‖w‖²) / N   or   E + γ/2 ‖w‖²,   E = −Σ_n v_n ln p(y_n | x_n; w)
+
+    Each epoch shuffles the examples and takes a step for each mini-batch S_m, with the unbiased estimate
+    (N / |S_m|) Σ_{n ∈ S_m} of E; the last mini-batch may be smaller. With validation examples, the hypothesis with the
+    lowest validation risk is returned (slides "Online vs. batch learning iteration", "Early stopping").
+
+    The call is pure: it can be put under `jax.jit`, and under `jax.vmap` over keys, learning rates (as in
+    `lambda rate: fit(..., optimizer=adam(rate))`), decays and data. It compiles once for equal shapes, settings and
+    optimizer: jnn's optimizers are equal if their arguments are; build one of optax's once and pass that again.
+
+    Args:
+        network: f(x; w), from `mlp` or `dag`.
+        likelihood: p(y | x; w); decides the error, the output map and the targets' form.
+        x: inputs, one row an example.
+        y: targets `(n, K)`, or for `Categorical` `(n,)` integer labels.
+        key: a typed key (`jax.random.key`) for the initial weights, the split and the shuffling.
+        optimizer: `adam()` by default; any of jnn's or optax's, L-BFGS with its line search too.
+        epochs: the most passes over the examples.
+        batch_size: examples a step; 1 is online learning, None batch learning.
+        weights: v_n ≥ 0, how often each example counts; once by default.
+        validation: a fraction of the examples to set aside (stratified for classes), or `(x, y)` or
+            `(x, y, weights)`; None to validate nothing.
+        validate_every: epochs from one validation to the next.
+        stopping: a rule or several from `jnn.training.stopping`; None runs all epochs.
+        weight_decay: γ ≥ 0.
+        mask: which weights decay; by default all but biases and the weights of linear outputs.
+        reduction: "mean" or "sum" (see `jnn.objectives`); with "sum" the gradient is N times as large.
+        gradient: "backprop" for the hand-written one, "autodiff" for JAX's.
+        params: where to start; drawn by `initializer` if not given.
+        initializer: how to draw weights (see `jnn.networks.initialization`).
+        progress: show a bar with the risks (needs rich).
+        callback: called with a `Snapshot`; training stops if it returns True.
+        callback_every: epochs from one call to the next.
+        resume: an earlier result to go on from, with the same data and settings, up to `epochs` in all.
+
+    Returns:
+        A `FitResult`. If training was interrupted (Ctrl-C), or diverged, what was learned up to then.
+
+    Raises:
+        ValueError, TypeError: for shapes, values or settings that do not fit, before anything is trained. Values
+            cannot be looked at under `jit` or `vmap`; there only shapes and dtypes are checked.
+
+    Warns:
+        DivergenceWarning: if the error, the validation risk or a parameter became NaN or infinite.
+        NoGradientWarning: if the network has threshold units.
+    """
+    settings, data = _prepare(
+        network,
+        likelihood,
+        x,
+        y,
+        optimizer=adam() if optimizer is None else optimizer,
+        epochs=epochs,
+        batch_size=batch_size,
+        weights=weights,
+        validation=validation,
+        validate_every=validate_every,
+        stopping=stopping,
+        weight_decay=weight_decay,
+        mask=mask,
+        reduction=reduction,
+        gradient=gradient,
+        params=params,
+        initializer=initializer,
+        key=key,
+    )
+    state = start(settings, data, key, params) if resume is None else _resumed(resume, settings, data, key, params)
+    interruption = None
+    if _is_traced(data, state, key, optimizer):
+        if progress or callback is not None:
+            raise ValueError("progress and callback need a host to visit: not under jit, vmap or grad. Leave them out.")
+        state = run(settings, data, state, jnp.asarray(epochs))
+    else:
+        state, interruption = _watched(settings, data, state, progress, callback, callback_every)
+    result = FitResult(
+        params=state.best_params,
+        last_params=state.params,
+        history=History(state.train_error, state.validation_error),
+        epochs=state.epoch,
+        best_epoch=state.best_epoch,
+        best_validation_error=state.best_error,
+        code=state.code,
+        state=state,
+        reasons=reasons(settings),
+        interruption=interruption,
+    )
+    if not isinstance(state.code, jax.core.Tracer) and int(state.code) == DIVERGED:
+        warnings.warn(
+            f"training diverged in epoch {int(state.epoch)}: {result.stop_reason}. The hypothesis of epoch "
+            f"{int(state.best_epoch)} is returned; lower the learning rate, or standardize the data.",
+            DivergenceWarning,
+            stacklevel=2,
+        )
+    return result
+
+
+def _watched(
+    settings: Settings, data: Data, state: State, progress: bool, callback: Callback | None, callback_every: int
+) -> tuple[State, str | None]:
+    """Run in chunks of epochs, and between them look for Ctrl-C, move the bar and call back."""
+    if callback_every < 1:
+        raise ValueError(f"expected callback_every of at least 1, got {callback_every}")
+    chunk = callback_every if callback is not None else 1
+    done = int(state.epoch)
+    with _interruptible() as interrupted, bars.bar(settings.epochs, progress) as show:
+        while done < settings.epochs:
+            begun = time.perf_counter()
+            state = run(settings, data, state, jnp.asarray(min(done + chunk, settings.epochs)))
+            done, code = int(state.epoch), int(state.code)
+            show(done, state)
+            if callback is not None and callback(_snapshot(state)):
+                return state, "the callback asked to stop"
+            if code != RUNNING or interrupted():
+                break
+            if callback is None:
+                # Aim at the time between visits, growing carefully: the first chunk may have been compiling.
+                pace = (time.perf_counter() - begun) / chunk
+                chunk = int(np.clip(SECONDS_BETWEEN_VISITS / max(pace, 1e-9), 1, 10 * chunk))
+        # Told even if the training was over before it was noticed: a caller with more to do may want to stop too.
+        return state, "interrupted (Ctrl-C)" if interrupted() else None
+
+
+def _snapshot(state: State) -> Snapshot:
+    epoch = int(state.epoch)
+    return Snapshot(
+        epoch,
+        float(state.train_error[epoch - 1]),
+        float(state.validation_error[epoch - 1]),
+        state.params,
+        state.best_params,
+        int(state.best_epoch),
+    )
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Within: the first Ctrl-C is remembered instead of raised; the second is raised."""
+    before = signal.getsignal(signal.SIGINT)
+    # Signals reach the main thread only; and what does not come from Python, or ignores Ctrl-C, stays in place.
+    if threading.current_thread() is not threading.main_thread() or before in (None, signal.SIG_IGN):
+        yield lambda: False
+        return
+    seen = False
+
+    def remember(signum: int, frame: types.FrameType | None) -> None:
+        nonlocal seen
+        if seen:
+            raise KeyboardInterrupt
+        seen = True
+
+    signal.signal(signal.SIGINT, remember)
+    try:
+        yield lambda: seen
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _is_traced(*values: Any) -> bool:
+    """Whether any leaf, or anything that a function among the leaves closes over, is being traced."""
+    return any(isinstance(found, jax.core.Tracer) for value in values for found in _reachable(value))
+
+
+def _reachable(value: Any) -> Iterator[Any]:
+    """The leaves of a pytree, and of what its functions close over: an optimizer's rates live in closures."""
+    seen: set[int] = set()
+    waiting = [value]
+    while waiting:
+        for leaf in jax.tree.leaves(waiting.pop()):
+            if id(leaf) in seen:
+                continue
+            seen.add(id(leaf))
+            yield leaf
+            if isinstance(leaf, types.MethodType):
+                waiting.append(leaf.__self__)
+            elif hasattr(leaf, "func") and hasattr(leaf, "keywords"):  # functools.partial
+                waiting.append((leaf.func, leaf.args, leaf.keywords))
+            elif isinstance(leaf, types.FunctionType):
+                for cell in leaf.__closure__ or ():
+                    with contextlib.suppress(ValueError):  # a cell that is still empty
+                        waiting.append(cell.cell_contents)
+
+
+def _resumed(resume: FitResult, settings: Settings, data: Data, key: Any, params: Params | None) -> State:
+    state, epochs = resume.state, settings.epochs
+    if state.epoch.ndim != 0:
+        raise ValueError(f"expected one result to resume, got a batch of {state.epoch.shape}; resume it under vmap")
+    done = state.train_error.shape[0]
+    if epochs < done and int(state.epoch) > epochs:
+        raise ValueError(f"expected epochs of at least the {int(state.epoch)} already run, got {epochs}")
+    widen = (0, max(0, epochs - done))
+    state = state._replace(
+        code=jnp.where(state.code == DIVERGED, state.code, RUNNING),
+        train_error=jnp.pad(state.train_error, widen, constant_values=jnp.nan)[:epochs],
+        validation_error=jnp.pad(state.validation_error, widen, constant_values=jnp.nan)[:epochs],
+    )
+    expected = jax.eval_shape(functools.partial(start, settings), data, key, params)
+    if jax.tree.structure(state) != jax.tree.structure(expected) or any(
+        (old.shape, old.dtype) != (new.shape, new.dtype)
+        for old, new in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True)
+    ):
+        raise ValueError(
+            "expected a result to resume from the same network, optimizer, stopping rules, validation, number of "
+            "examples and dtype; pass what the first call of fit was passed, but for epochs"
+        )
+    return state
+
+
+def _prepare(
+    network: Network,
+    likelihood: Likelihood,
+    x: Any,
+    y: Any,
+    *,
+    optimizer: optax.GradientTransformation,
+    epochs: int,
+    batch_size: int | None,
+    weights: Any,
+    validation: Any,
+    validate_every: int,
+    stopping: Any,
+    weight_decay: Any,
+    mask: Params | None,
+    reduction: objectives.Reduction,
+    gradient: Gradient,
+    params: Params | None,
+    initializer: Initializer,
+    key: Any,
+) -> tuple[Settings, Data]:
+    """Check everything, and sort it into what the program is compiled for and what it computes with."""
+    objectives.check_reduction(reduction)
+    if gradient not in ("backprop", "autodiff"):
+        raise ValueError(f'expected gradient "backprop" or "autodiff", got {gradient!r}')
+    for name, value in (("epochs", epochs), ("validate_every", validate_every), ("batch_size", batch_size)):
+        if value is None and name == "batch_size":
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+            raise ValueError(f"expected {name} as an integer of at least 1, got {value!r}")
+    if np.ndim(weight_decay) != 0:
+        raise ValueError(f"expected weight_decay as one number, got shape {np.shape(weight_decay)}; vmap over several")
+    if not isinstance(weight_decay, jax.core.Tracer) and not 0 <= float(weight_decay) < np.inf:
+        raise ValueError(f"expected weight_decay ≥ 0, got {weight_decay}")
+    if not (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0):
+        raise TypeError(f"expected one typed key, as from jax.random.key(seed), got {key!r}; vmap over several")
+    _warn_of_thresholds(network)
+
+    x = _as_numbers(x, "x")
+    _check_parameters(network, params, mask)
+    dtype = _parameter_dtype(x, params)
+    x, y, weights = _checked_examples(network, likelihood, x, y, weights, dtype, "")
+    fraction = None
+    own = None
+    if isinstance(validation, tuple):
+        if len(validation) not in (2, 3):
+            raise ValueError(f"expected validation as (x, y) or (x, y, weights), got {len(validation)} arrays")
+        vx, vy, vw = (*validation, None)[:3]
+        own = _checked_examples(network, likelihood, _as_numbers(vx, "validation x"), vy, vw, dtype, "validation ")
+    elif validation is not None:
+        if not isinstance(validation, (int, float, np.number)):
+            raise TypeError(f"expected validation as a fraction, (x, y) or (x, y, weights), got {type(validation)}")
+        fraction = float(validation)
+        held_out_count(len(x), fraction)
+    if validation is not None and validate_every > epochs:
+        raise ValueError(f"expected validate_every of at most the {epochs} epochs, got {validate_every}")
+    rules = tuple(stopping) if isinstance(stopping, (list, tuple)) else () if stopping is None else (stopping,)
+    for rule in rules:
+        if not isinstance(rule, StoppingRule):
+            raise TypeError(f"expected stopping rules from jnn.training.stopping, got {rule!r}")
+        if rule.needs_validation and validation is None:
+            raise ValueError(f"{rule} watches the validation risk: pass validation, a fraction or (x, y)")
+    settings = Settings(
+        network=network,
+        likelihood=likelihood,
+        optimizer=optimizer,
+        epochs=int(epochs),
+        batch_size=None if batch_size is None or batch_size >= len(x) else int(batch_size),
+        rules=rules,
+        gradient=gradient,
+        reduction=reduction,
+        fraction=fraction,
+        stratify=isinstance(likelihood, Categorical) or (isinstance(likelihood, Bernoulli) and network.outputs == 1),
+        validate_every=int(validate_every),
+        decays=not objectives.is_zero(weight_decay),
+        initializer=initializer,
+        dtype=dtype,
+    )
+    return settings, Data(x, y, weights, own, jnp.asarray(weight_decay, dtype), mask)
+
+
+def _parameter_dtype(x: Any, params: Params | None) -> Any:
+    if params is not None:
+        return jax.tree.leaves(params)[0].dtype
+    dtype = jnp.asarray(x).dtype
+    return dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.dtype(jnp.float32)
+
+
+def _checked_examples(
+    network: Network, likelihood: Likelihood, x: Any, y: Any, weights: Any, dtype: Any, which: str
+) -> tuple[Array, Array, Array | None]:
+    if np.ndim(x) != 2 or x.shape[1] != network.inputs:
+        raise ValueError(f"expected {which}x of shape (n, {network.inputs}), one row an example; got {np.shape(x)}")
+    if len(x) == 0:
+        raise ValueError(f"expected at least one {which}example, got none")
+    with np.errstate(over="ignore"):
+        x = jnp.asarray(x, dtype)
+    if not isinstance(x, jax.core.Tracer):
+        finite = np.isfinite(np.asarray(x))
+        if not finite.all():
+            wrong = np.flatnonzero(~finite.all(axis=1))
+            raise ValueError(
+                f"{which}x has NaN or infinite values (in {dtype}) in {len(wrong)} rows, the first is row {wrong[0]}; "
+                "remove or impute them"
+            )
+    y = likelihood.check_targets(y, network.outputs)
+    if y.ndim > 2 or (y.ndim == 1 and jnp.issubdtype(y.dtype, jnp.floating)) or y.ndim == 0:
+        raise ValueError(f"expected {which}y of shape (n, K), or (n,) integer labels; got {y.shape}")
+    if len(y) != len(x):
+        raise ValueError(f"expected a target for each of the {len(x)} {which}examples, got {len(y)}")
+    if weights is not None:
+        if np.shape(weights) != (len(x),):
+            raise ValueError(f"expected {which}weights of shape ({len(x)},), got {np.shape(weights)}")
+        if not isinstance(weights, jax.core.Tracer):
+            values = np.asarray(weights, np.float64)
+            if not (np.isfinite(values).all() and (values >= 0).all() and values.sum() > 0):
+                raise ValueError(f"expected {which}weights that are finite, ≥ 0 and not all zero")
+        weights = jnp.asarray(weights, dtype)
+    return x, jnp.asarray(y), weights
+
+
+def _as_numbers(x: Any, name: str) -> Any:
+    """`x` as an array of numbers, whatever has rows and columns."""
+    if not isinstance(x, jax.Array):
+        x = np.asarray(x)
+    if not (jnp.issubdtype(x.dtype, jnp.floating) or jnp.issubdtype(x.dtype, jnp.integer) or x.dtype == bool):
+        raise TypeError(f"expected {name} of real numbers, got dtype {x.dtype}; encode categories first")
+    return x
+
+
+def _check_parameters(network: Network, params: Params | None, mask: Params | None) -> None:
+    """Check that given parameters and mask are of this network."""
+    for name, tree in (("params", params), ("mask", mask)):
+        if tree is None:
+            continue
+        expected = jax.eval_shape(network.init, jax.random.key(0))
+        if jax.tree.structure(tree) != jax.tree.structure(expected):
+            raise ValueError(
+                f"expected {name} of the structure that network.init gives, {jax.tree.structure(expected)}; "
+                f"got {jax.tree.structure(tree)}"
+            )
+        for (path, want), leaf in zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(tree), strict=True):
+            got = np.shape(leaf)
+            # A mask broadcasts to the weights.
+            fits = got == want.shape or (name == "mask" and _broadcasts(got, want.shape))
+            if not fits:
+                where = jax.tree_util.keystr(path)
+                raise ValueError(f"expected {name}{where} of shape {want.shape}, as network.init gives; got {got}")
+            if name == "params" and not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+                raise TypeError(f"expected params of a floating-point dtype, got {jnp.result_type(leaf)}")
+
+
+def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    try:
+        return np.broadcast_shapes(shape, to) == to
+    except ValueError:
+        return False
+
+
+def _warn_of_thresholds(network: Network) -> None:
+    hidden = network.neuron_activations if isinstance(network, Dag) else [h.activation for h in network.layers[:-1]]  # type: ignore[attr-defined]
+    blocked = sorted({h.name for h in hidden if not h.gradient_passes})
+    if blocked:
+        warnings.warn(
+            f"no gradient passes through {', '.join(blocked)}: the weights before those neurons will not be trained",
+            NoGradientWarning,
+            stacklevel=4,
+        )

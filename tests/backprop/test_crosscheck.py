@@ -1,0 +1,27 @@
+"""Hand-written gradients against autodiff, over networks × activations × likelihoods × reductions.
+
+The quick part of the cases; `python -m experiments.crosscheck` runs them all.
+"""
+
+import pytest
+
+from experiments import crosscheck
+from jnn.activations import ACTIVATIONS
+
+CASES = list(crosscheck.cases(quick=True))
+
+
+@pytest.mark.parametrize("name", sorted({case.name for case in CASES}))
+def test_by_hand_equals_autodiff(name):
+    for case in CASES:
+        if case.name == name:
+            errors = crosscheck.measure(case)
+            # The bounds are the project's: sums of a few dozen terms differ by some ulps, and an ulp is 2e-16.
+            assert errors.float64 <= 1e-12, case
+            assert errors.excess <= 1, (case, errors)
+
+
+def test_every_network_meets_every_likelihood_and_in_layers_every_activation():
+    general = [(*case.name.split(" / "), case.activation) for case in CASES if not case.name.startswith("linear")]
+    assert len({case[:2] for case in general}) == 5 * len(crosscheck.LIKELIHOODS)
+    assert len({(case[0], case[2]) for case in general if "sweep" not in case[0]}) == 4 * len(ACTIVATIONS)

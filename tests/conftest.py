@@ -1,0 +1,25 @@
+"""Strict settings for every test: x64, no silent rank promotion, run-time type checks, two simulated CPU devices."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+
+import jax
+import pytest
+from jaxtyping import install_import_hook
+
+import tests.typechecker  # noqa: F401  (named below; must be a known module by then)
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Every annotated function of jnn checks its arguments' shapes and dtypes while the tests run (never for users).
+install_import_hook("jnn", "tests.typechecker.check")
+
+
+@pytest.fixture
+def key(request: pytest.FixtureRequest) -> jax.Array:
+    """A key of its own for each test, the same in every run: derived from the test's name."""
+    seed = sum(ord(c) * 31**i for i, c in enumerate(request.node.nodeid)) % 2**31
+    return jax.random.key(seed)

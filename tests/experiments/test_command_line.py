@@ -1,0 +1,199 @@
+"""The command line and the report, without running what takes long."""
+
+import html.parser
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from matplotlib.axes import Axes
+from rich.console import Console
+
+from experiments import __main__ as entry
+from experiments import command_line, drawing, report
+from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict
+
+
+def draw(axes: Axes) -> None:
+    axes.plot([1, 2, 3], [1e-5, 1e-3, 10.0], "o-", color=drawing.FIRST, label="a & b")
+    drawing.logarithmic(axes, "y")
+    axes.set_xlabel("x < 3")
+    axes.legend()
+
+
+def answer(session: Session) -> Outcome:
+    done = list(session.each(["one", "two"]))
+    return Outcome(
+        [Verdict("1 < 2", True, "yes & yes"), Verdict("2 < 1", False, "no"), Verdict("x < y", None, "who knows")],
+        [Table("T", ["", "value"], [[d, f"{len(d)}"] for d in done], "note")],
+        [Picture("P", [drawing.panel(draw, "title", "what is seen")], "caption")],
+        session.interrupted,
+    )
+
+
+SMALL = Experiment("small", "A small one", "Is it?", "It is (slide “One”).", answer)
+
+
+class Structure(html.parser.HTMLParser):
+    """Checks that every element that is opened is closed, in order."""
+
+    VOID = ("meta", "br", "use", "path", "rect", "line", "circle")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return report.render([report.Entry(SMALL, answer(Session()), 1.0)], seed=0, size="quick")
+
+
+def test_the_report_is_well_formed(page: str) -> None:
+    structure = Structure()
+    structure.feed(page)
+    structure.close()
+    assert structure.open == []
+    tags = {tag for tag, _ in structure.seen}
+    assert {"svg", "table", "figure", "figcaption", "details"} <= tags
+    for words in ("Holds here.", "Does not hold here.", "Undecided here.", "1 &lt; 2", "yes &amp; yes", "caption"):
+        assert words in page
+
+
+def test_the_report_is_self_contained(page: str) -> None:
+    outside = re.sub(r"<pre>.*?</pre>", "", page, flags=re.DOTALL)
+    assert "http" not in outside
+    assert "@import" not in outside
+    structure = Structure()
+    structure.feed(page)
+    assert not {"script", "link", "img", "iframe", "object"} & {tag for tag, _ in structure.seen}
+    for _, attributes in structure.seen:
+        assert "src" not in attributes
+        assert str(attributes.get("href") or "#").startswith("#")
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", outside))
+
+
+def test_links_inside_the_report_lead_somewhere_and_ids_are_unique(page: str) -> None:
+    structure = Structure()
+    structure.feed(page)
+    ids = [a["id"] for _, a in structure.seen if "id" in a]
+    for _, attributes in structure.seen:
+        if "href" in attributes:
+            assert str(attributes["href"])[1:] in ids
+    for target in re.findall(r"url\(#([^)]*)\)", re.sub(r"<pre>.*?</pre>", "", page, flags=re.DOTALL)):
+        assert target in ids
+
+
+def test_panels_take_their_colors_and_their_size_from_the_page() -> None:
+    svg = drawing.panel(draw, "title", "what is seen")
+    assert "var(--first)" in svg
+    assert "var(--ink)" in svg
+    assert not re.search(r"#00fe\d\d", svg)
+    assert re.match(r'<svg viewBox="[^"]+" style="max-width: \d+px" role="img" aria-label="what is seen">', svg)
+    assert ">x &lt; 3<" in svg
+    for role in drawing.ROLES.values():
+        assert report.STYLE.count(f"--{role}:") == 3, f"{role} needs a color for light, dark and print"
+
+
+def test_panels_are_the_same_each_time() -> None:
+    assert drawing.panel(draw, "title", "alt") == drawing.panel(draw, "title", "alt")
+
+
+@pytest.mark.parametrize(("value", "text"), [(1e-3, "10⁻³"), (1.0, "1"), (10.0, "10¹"), (1e12, "10¹²")])
+def test_powers_of_ten(value: float, text: str) -> None:
+    assert drawing.power_of_ten(value) == text
+
+
+def test_help_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        command_line.main(["--help"])
+    assert leaving.value.code == 0
+    text = capsys.readouterr().out
+    for name in command_line.EXPERIMENTS:
+        assert name in text
+    for word in ("--seed", "--out", "--full", "report/", "Ctrl-C"):
+        assert word in text
+
+
+@pytest.mark.parametrize("name", command_line.EXPERIMENTS)
+def test_help_of_one_experiment_says_what_it_asks(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leaving:
+        command_line.main([name, "--help"])
+    assert leaving.value.code == 0
+    assert command_line.EXPERIMENTS[name].question in capsys.readouterr().out
+
+
+def test_an_unknown_name_is_named_with_its_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line.main(["real-data"]) == 2
+    said = capsys.readouterr().err
+    assert "'real-data'" in said
+    assert "did you mean 'real_data'?" in said
+    assert "gradients" in said
+
+
+def test_a_negative_seed_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line.main(["xor", "--seed", "-1"]) == 2
+    assert "at least 0" in capsys.readouterr().err
+
+
+def test_a_run_writes_the_report_and_prints_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line.run([SMALL], 0, "quick", tmp_path / "new", Console()) == 0
+    page = tmp_path / "new" / "index.html"
+    assert [p.name for p in page.parent.iterdir()] == ["index.html"]
+    assert "A small one" in page.read_text(encoding="utf-8")
+    said = capsys.readouterr().out
+    for word in ("Holds: 1 < 2", "Does not hold: 2 < 1", "Undecided: x < y", "index.html"):
+        assert word in said
+
+
+def test_ctrl_c_keeps_what_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(session: Session) -> Outcome:
+        os.kill(os.getpid(), signal.SIGINT)
+        return answer(session)
+
+    before = signal.getsignal(signal.SIGINT)
+    others = Experiment("two", "Interrupted", "?", "!", interrupted), Experiment("three", "Never", "?", "!", answer)
+    chosen = [SMALL, *others]
+    assert command_line.run(chosen, 0, "quick", tmp_path, Console()) == command_line.INTERRUPTED
+    assert signal.getsignal(signal.SIGINT) is before
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "A small one" in page
+    assert "Interrupted: this is a part of it." in page
+    assert '<section id="two">' in page
+    assert '<section id="three">' not in page
+    assert "Ctrl-C again" in capsys.readouterr().out
+
+
+def test_a_second_ctrl_c_breaks_off(tmp_path: Path) -> None:
+    def impatient(session: Session) -> Outcome:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("was not broken off")
+
+    chosen = [SMALL, Experiment("two", "Impatient", "?", "!", impatient)]
+    assert command_line.run(chosen, 0, "quick", tmp_path, Console()) == command_line.INTERRUPTED
+    assert "A small one" in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+def test_without_the_extra_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(entry.NEEDED, "surely_not_installed", "surely-not-installed")
+    assert entry.main() == 2
+    said = capsys.readouterr().err
+    assert "surely-not-installed" in said
+    assert "pip install -e '.[experiments]'" in said

@@ -1,0 +1,291 @@
+"""Standardization and whitening against scikit-learn and NumPy; folding against the unfolded network."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jnn import dag, mlp
+from jnn.networks import as_dag
+from jnn.transforms import Standardize, Whiten, fold, fold_outputs
+
+RNG = np.random.default_rng(8)
+# Correlated columns with means and scales of their own.
+X = RNG.normal(size=(30, 4)) @ RNG.normal(size=(4, 4)) * [1.0, 10, 0.1, 3] + [5.0, -100, 0, 2]
+PROBE = RNG.normal(size=(5, 4)) * 3
+EPS = np.finfo(float).eps
+
+
+def relative(got, expected):
+    return np.max(np.abs(np.asarray(got) - expected)) / np.max(np.abs(expected))
+
+
+# --- Standardize
+
+
+def test_standardize_is_scikit_learns_scaler():
+    from sklearn.preprocessing import StandardScaler
+
+    oracle = StandardScaler().fit(X)
+    t = Standardize.fit(X)
+    # Sums of 30 numbers, added in another order: some ulps of the largest.
+    np.testing.assert_allclose(t.mean, oracle.mean_, rtol=1e-13)
+    np.testing.assert_allclose(t.scale, oracle.scale_, rtol=1e-13)
+    np.testing.assert_allclose(t.apply(PROBE), oracle.transform(PROBE), rtol=1e-12)
+    np.testing.assert_allclose(t.undo(t.apply(PROBE)), PROBE, rtol=0, atol=4 * EPS * 100)
+    z = np.asarray(t.apply(X))
+    np.testing.assert_allclose(z.mean(0), 0, atol=1e-14)
+    np.testing.assert_allclose(z.std(0), 1, rtol=1e-14)
+    assert "Standardize" in repr(t)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("value", [0.0, 0.1, -7.3, 1e9, 1e-30])
+@pytest.mark.parametrize("count", [1, 3, 1000])
+def test_a_constant_column_becomes_zero(value, count, dtype):
+    x = np.full((count, 1), value, dtype)
+    t = Standardize.fit(x)
+    np.testing.assert_array_equal(t.scale, 1)
+    np.testing.assert_array_equal(t.apply(x), 0)
+    assert t.apply(x).dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("scale", "dtype"),
+    [(1e-25, np.float32), (1e25, np.float32), (1e-200, np.float64), (1e200, np.float64)],
+)
+def test_squares_out_of_range_do_not_matter(scale, dtype):
+    """Physical units: a column of 1e-25 in float32 is not constant, though its variance underflows."""
+    z = (X[:, :1] - 5).astype(dtype)
+    found = Standardize.fit(z * dtype(scale)).apply(z * dtype(scale))
+    assert relative(found, np.asarray(Standardize.fit(z).apply(z))) < 20 * np.finfo(dtype).eps
+
+
+def test_huge_offsets_cost_no_more_than_the_data_have():
+    """One ulp of 1e9 is 1.2e-7: the columns' own spread of about 1 is known to that, and no digit more is lost."""
+    x = X / X.std(0)
+    t = Standardize.fit(x + 1e9)
+    np.testing.assert_allclose(t.scale, 1, rtol=1e-6)
+    np.testing.assert_allclose(t.apply(x + 1e9), Standardize.fit(x).apply(x), atol=1e-6)
+    narrow = Standardize.fit((x + 1000).astype(np.float32))  # one ulp is 6e-5
+    np.testing.assert_allclose(narrow.scale, 1, rtol=1e-4)
+
+
+def test_integers_are_numbers():
+    x = np.array([[1, 5], [3, 5], [5, 5]])
+    np.testing.assert_allclose(Standardize.fit(x).apply(x)[:, 0], [-np.sqrt(1.5), 0, np.sqrt(1.5)], rtol=1e-15)
+    np.testing.assert_array_equal(Standardize.fit(x).apply(x)[:, 1], 0)
+
+
+# --- Whiten
+
+
+def up_to_sign(got, expected):
+    got = np.asarray(got)
+    return got * np.sign(np.sum(got * expected, axis=0))
+
+
+@pytest.mark.parametrize("components", [None, 1, 3])
+def test_whiten_is_scikit_learns_pca(components):
+    from sklearn.decomposition import PCA
+
+    oracle = PCA(components, whiten=True, svd_solver="full").fit(X)
+    t = Whiten.fit(X, components)
+    # scikit-learn divides by n − 1, so that the variance over n is (n − 1)/n; ours is 1.
+    expected = oracle.transform(PROBE) * np.sqrt(30 / 29)
+    np.testing.assert_allclose(up_to_sign(t.apply(PROBE), expected), expected, rtol=1e-9)
+    np.testing.assert_allclose(t.scale, np.sqrt(oracle.explained_variance_ * 29 / 30), rtol=1e-12)
+    z = np.asarray(t.apply(X))
+    np.testing.assert_allclose(z.T @ z / 30, np.eye(z.shape[1]), atol=1e-12)
+    np.testing.assert_allclose(t.undo(t.apply(PROBE)), oracle.inverse_transform(oracle.transform(PROBE)), rtol=1e-9)
+    assert "4 columns" in repr(t)
+
+
+def test_axes_have_a_fixed_sign():
+    """The largest component of each axis is positive, so that mirrored data give the same axes."""
+    axes = np.asarray(Whiten.fit(X).axes)
+    assert np.all(axes[np.argmax(np.abs(axes), axis=0), np.arange(4)] > 0)
+    np.testing.assert_allclose(Whiten.fit(-X).axes, axes, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("x", "rank"),
+    [
+        (np.column_stack([X, np.full(30, 7.7)]), 4),
+        (np.column_stack([X, X[:, 1]]), 4),
+        (X[:3], 2),
+        (X[:1], 0),
+        (np.full((3, 2), 0.1), 0),
+    ],
+    ids=["constant column", "duplicated column", "n < d", "one example", "all constant"],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_directions_without_variation_become_zero(x, rank, dtype):
+    x = x.astype(dtype)
+    t = Whiten.fit(x)
+    assert t.axes.shape == (x.shape[1],) * 2
+    np.testing.assert_array_equal(np.asarray(t.scale) > 0, np.arange(x.shape[1]) < rank)
+    z = np.asarray(t.apply(x))
+    np.testing.assert_array_equal(z[:, rank:], 0)
+    # Singular values differ by 1e3 here, so float32 resolves the smallest to 1e-4.
+    tolerance = 1e-9 if dtype == np.float64 else 2e-3
+    np.testing.assert_allclose(z[:, :rank].T @ z[:, :rank] / len(x), np.eye(rank), atol=tolerance)
+    assert relative(t.undo(z), x) < 100 * np.finfo(dtype).eps  # the examples themselves lose nothing
+
+
+# --- what both have in common
+
+
+FITS = {"standardize": Standardize.fit, "whiten": Whiten.fit, "two components": lambda x: Whiten.fit(x, 2)}
+both = pytest.mark.parametrize("fitted", FITS.values(), ids=FITS.keys())
+
+
+@both
+def test_matrix_and_inverse_are_apply_and_undo(fitted):
+    t = fitted(X)
+    z = np.asarray(t.apply(PROBE))
+    np.testing.assert_allclose(z, (PROBE - np.asarray(t.mean)) @ np.asarray(t.matrix), atol=1e-11)
+    np.testing.assert_allclose(t.undo(z), z @ np.asarray(t.inverse) + np.asarray(t.mean), rtol=1e-11)
+    np.testing.assert_allclose(t.apply(PROBE[0]), z[0], rtol=1e-10)  # one example, and any batch
+    np.testing.assert_allclose(t.apply(PROBE.reshape(5, 1, 4)), z[:, None], rtol=1e-10)
+
+
+@both
+def test_transforms_are_pytrees_under_jit_and_vmap(fitted):
+    folds = np.stack([X[:15], X[15:]])
+    batched = jax.jit(jax.vmap(fitted))(folds)
+    each = [fitted(x) for x in folds]
+    for number, one in enumerate(each):
+        member = jax.tree.map(lambda leaf, number=number: leaf[number], batched)
+        np.testing.assert_allclose(member.apply(PROBE), one.apply(PROBE), rtol=1e-9)
+        np.testing.assert_allclose(member.undo(one.apply(PROBE)), one.undo(one.apply(PROBE)), rtol=1e-9)
+    applied = jax.vmap(lambda t, x: t.apply(x))(batched, folds)
+    np.testing.assert_allclose(applied[1], each[1].apply(folds[1]), rtol=1e-8, atol=1e-12)
+
+
+@both
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (X[:0], r"expected x of shape \(n, d\) with at least one example and one column; got \(0, 4\)"),
+        (X[:, :0], r"got \(30, 0\)"),
+        (X * np.nan, "x has NaN or infinite values; remove or impute them before fitting a transform"),
+        (X * np.inf, "x has NaN or infinite values"),
+    ],
+)
+def test_bad_data_are_refused(fitted, x, message):
+    with pytest.raises(ValueError, match=message):
+        fitted(x)
+
+
+@both
+def test_other_columns_are_refused(fitted):
+    t = fitted(X)
+    with pytest.raises(ValueError, match=r"expected x with 4 columns, as the transform was fitted to; got \(5, 3\)"):
+        t.apply(PROBE[:, :3])
+    with pytest.raises(ValueError, match="expected z with"):
+        t.undo(PROBE[:, :1])
+
+
+@pytest.mark.parametrize("components", [0, 5, -1])
+def test_components_are_checked(components):
+    with pytest.raises(ValueError, match=f"expected components between 1 and 4, .*; got {components}"):
+        Whiten.fit(X, components)
+
+
+# --- folding
+
+CASCADE = [(j, i) for i in range(5, 10) for j in range(1, min(i, 9))]
+PARTIAL = [(0, 5), (1, 5), (2, 5), (0, 6), (3, 6), (5, 6), (5, 7), (6, 7), (0, 8), (6, 8), (7, 8), (4, 8)]
+BUILD = {
+    "linear": lambda d: mlp([d, 2]),
+    "mlp": lambda d: mlp([d, 5, 3, 2], ["tanh", "softsign"]),
+    "shortcuts": lambda d: mlp([d, 5, 3, 2], shortcuts=True),
+    "dag of an mlp": lambda d: as_dag(mlp([d, 3, 2]), mlp([d, 3, 2]).init(jax.random.key(0)))[0],
+    "cascade, blocks": lambda d: dag(4, 1, CASCADE, evaluation="blocks") if d == 4 else None,
+    "cascade, sweep": lambda d: dag(4, 1, CASCADE, evaluation="sweep") if d == 4 else None,
+    "partial, blocks": lambda d: dag(4, 1, PARTIAL, ["tanh", "relu", "tanh"], evaluation="blocks") if d == 4 else None,
+    "partial, sweep": lambda d: dag(4, 1, PARTIAL, ["tanh", "relu", "tanh"], evaluation="sweep") if d == 4 else None,
+    "two inputs": lambda d: dag(2, 1, [(2, 3), (1, 4), (3, 4)]) if d == 2 else None,
+}
+
+
+def random_params(network, key):
+    """Biases too: they start from zero otherwise."""
+    params = network.init(key, dtype=jnp.float64)
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(key, len(leaves))
+    return structure.unflatten(
+        [jax.random.normal(k, w.shape, w.dtype) * 0.5 for k, w in zip(keys, leaves, strict=True)]
+    )
+
+
+@pytest.mark.parametrize("transform", FITS)
+@pytest.mark.parametrize("name", BUILD)
+def test_a_folded_network_takes_raw_inputs(name, transform, key):
+    x = X / X.std(0)  # offsets of some standard deviations, not thousands: what is lost there is lost to any program
+    t = FITS[transform](x)
+    network = BUILD[name](t.matrix.shape[1])
+    if network is None:
+        pytest.skip("a network of another number of inputs")
+    params = random_params(network, key)
+    wide, folded = fold(t, network, params)
+    assert (wide.inputs, wide.outputs) == (4, network.outputs)
+    assert relative(wide.apply(folded, jnp.asarray(x)), np.asarray(network.apply(params, t.apply(x)))) < 1e-12
+    assert relative(wide.apply(folded, jnp.asarray(PROBE)), np.asarray(network.apply(params, t.apply(PROBE)))) < 1e-12
+    expected = jax.eval_shape(wide.init, key)
+    assert jax.tree.map(jnp.shape, folded) == jax.tree.map(jnp.shape, expected)
+
+
+def test_standardize_keeps_the_edges_and_whitening_fills_them(key):
+    network = dag(4, 1, PARTIAL, ["tanh", "relu", "tanh"])
+    params = random_params(network, key)
+    same, _ = fold(Standardize.fit(X), network, params)
+    assert same == network
+    filled, _ = fold(Whiten.fit(X), network, params)
+    read = {(int(j), int(i)) for j, i in filled.edges}
+    assert read == {(int(j), int(i)) for j, i in network.edges} | {(j, i) for i in (5, 6, 8) for j in (1, 2, 3, 4)}
+    np.testing.assert_array_equal(filled.biased, network.biased)
+
+
+def test_folding_keeps_the_dtype_and_works_under_jit(key):
+    t = Standardize.fit(X.astype(np.float32))
+    network = mlp([4, 3, 1], shortcuts=True)
+    params = network.init(key)
+    _, folded = fold(t, network, params)
+    assert {leaf.dtype for leaf in jax.tree.leaves(folded)} == {jnp.dtype(jnp.float32)}
+    inside = jax.jit(lambda t, params: fold(t, network, params)[1])(t, params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), inside, folded)
+
+
+def test_bad_folds_are_refused(key):
+    network = mlp([3, 2])
+    with pytest.raises(ValueError, match="expected a transform to the network's 3 inputs, got one to 4"):
+        fold(Standardize.fit(X), network, network.init(key))
+    unbiased = dag(4, 1, [(0, 6), (1, 5), (2, 5), (3, 5), (4, 5), (5, 6)])
+    with pytest.raises(ValueError, match="a neuron that reads inputs has no bias to take up the mean; connect"):
+        fold(Standardize.fit(X), unbiased, unbiased.init(key))
+
+
+@pytest.mark.parametrize("name", ["linear", "mlp", "shortcuts", "dag of an mlp", "partial, blocks", "partial, sweep"])
+def test_folded_outputs_give_raw_targets(name, key):
+    network = BUILD[name](4)
+    params = random_params(network, key)
+    targets = Standardize.fit(RNG.normal(size=(20, network.outputs)) * 5 + 3)
+    folded = fold_outputs(targets, network, params)
+    expected = np.asarray(targets.undo(network.apply(params, jnp.asarray(PROBE))))
+    assert relative(network.apply(folded, jnp.asarray(PROBE)), expected) < 1e-13
+
+
+def test_bad_output_folds_are_refused(key):
+    network = mlp([4, 2])
+    params = network.init(key)
+    with pytest.raises(ValueError, match=r"expected a standardization of 2 target columns, got one of \(4,\)"):
+        fold_outputs(Standardize.fit(X), network, params)
+    with pytest.raises(TypeError, match="Whiten"):
+        fold_outputs(Whiten.fit(X[:, :2]), network, params)
+    unbiased = dag(4, 1, [(0, 5), (1, 5), (5, 6)])
+    with (
+        pytest.raises(ValueError, match="an output has no bias to take up the mean of the targets; connect neuron 0"),
+    ):
+        fold_outputs(Standardize.fit(X[:, :1]), unbiased, unbiased.init(key))

@@ -1,0 +1,88 @@
+"""Holding examples out: exact sizes, exact class shares, every example equally likely."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jnn.training.splitting import held_out_count, split
+
+jitted = functools.partial(jax.jit, static_argnums=(1, 2))(split)
+
+
+def check_partition(train, held_out, count, fraction):
+    assert len(held_out) == round(fraction * count)
+    np.testing.assert_array_equal(np.sort(np.concatenate([train, held_out])), np.arange(count))
+
+
+# Two shapes only, so that the compiled program is shared by all the examples that hypothesis draws.
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    shape=st.sampled_from([(40, 0.3), (23, 0.5)]),
+    seed=st.integers(0, 2**31 - 1),
+    weights=st.lists(st.floats(0.01, 1), min_size=1, max_size=12),
+)
+def test_each_class_gives_its_share_up_to_rounding(shape, seed, weights):
+    count, fraction = shape
+    classes = np.random.default_rng(seed).choice(len(weights), count, p=np.array(weights) / np.sum(weights))
+    train, held_out = jitted(jax.random.key(seed), count, fraction, jnp.asarray(classes))
+    check_partition(train, held_out, count, fraction)
+    for label in np.unique(classes):
+        share = np.sum(classes == label) * round(fraction * count) / count
+        assert abs(np.sum(classes[held_out] == label) - share) < 1
+
+
+def test_many_rare_classes_do_not_shift_a_common_one():
+    """40 classes of one example each beside one of 100: the common one still gives exactly half of its own."""
+    classes = np.r_[np.zeros(100, int), np.arange(1, 41)]
+    for seed in range(30):
+        _, held_out = jitted(jax.random.key(seed), 140, 0.5, jnp.asarray(classes))
+        assert np.sum(classes[held_out] == 0) == 50
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+def test_every_example_is_equally_likely_to_be_held_out(stratified, key):
+    classes = jnp.asarray([0] * 5 + [1] * 3 + [2] * 2) if stratified else None
+    keys = jax.random.split(key, 4000)
+    _, held_out = jax.jit(jax.vmap(lambda k: split(k, 10, 0.4, classes)))(keys)
+    # A share of 0.4 of 4,000 draws has a standard deviation of 0.008; 5 of those for 10 examples at once.
+    np.testing.assert_allclose(np.bincount(held_out.ravel(), minlength=10) / 4000, 0.4, atol=0.04)
+
+
+def test_keys_decide(key):
+    again = [np.asarray(jitted(k, 40, 0.3, None)[1]) for k in (key, key, jax.random.fold_in(key, 1))]
+    np.testing.assert_array_equal(again[0], again[1])
+    assert not np.array_equal(np.sort(again[0]), np.sort(again[2]))
+
+
+@pytest.mark.parametrize("count", [100_000])
+def test_large_counts_do_not_overflow(count, key):
+    """Place times held-out count exceeds 2^31."""
+    with jax.enable_x64(False):
+        classes = jnp.arange(count, dtype=jnp.int32) % 7
+        train, held_out = split(key, count, 0.5, classes)
+    check_partition(train, held_out, count, 0.5)
+    counts = np.bincount(np.asarray(classes)[held_out])
+    assert np.all(np.abs(counts - np.bincount(np.asarray(classes)) / 2) < 1)
+
+
+@pytest.mark.parametrize(
+    ("count", "fraction", "message"),
+    [
+        (10, 0.0, "expected a validation fraction between 0 and 1, got 0.0"),
+        (10, 1.0, "expected a validation fraction between 0 and 1, got 1.0"),
+        (10, float("nan"), "between 0 and 1, got nan"),
+        (10, 0.01, "a validation fraction of 0.01 of 10 examples leaves 10 for training and 0 for validation"),
+        (10, 0.99, "leaves 0 for training and 10 for validation; expected at least one each"),
+        (1, 0.5, "expected at least one each"),
+    ],
+)
+def test_empty_parts_are_refused(count, fraction, message, key):
+    with pytest.raises(ValueError, match=message):
+        held_out_count(count, fraction)
+    with pytest.raises(ValueError, match=message):
+        split(key, count, fraction)
