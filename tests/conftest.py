@@ -1,6 +1,7 @@
 """Strict settings for every test: x64, no silent rank promotion, run-time type checks, two simulated CPU devices."""
 
 import os
+from collections.abc import Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
@@ -23,3 +24,10 @@ def key(request: pytest.FixtureRequest) -> jax.Array:
     """A key of its own for each test, the same in every run: derived from the test's name."""
     seed = sum(ord(c) * 31**i for i, c in enumerate(request.node.nodeid)) % 2**31
     return jax.random.key(seed)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_compiled_programs() -> Iterator[None]:
+    """Files share few compiled programs, and thousands of them take gigabytes."""
+    yield
+    jax.clear_caches()
