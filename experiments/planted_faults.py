@@ -1,6 +1,6 @@
 """Would the tests notice? Plants one fault at a time in a copy of the library, and runs the tests that should turn red.
 
-    python -m experiments.planted_faults [--only WORD] [--jobs 2]
+    python -m experiments.planted_faults [--only WORD] [--jobs 2] [--skip-baseline]
 
 Each fault is one replacement of source text, a mistake that people make: a sign, a factor, a missing derivative, a
 dropped shortcut, an off-by-one. A fault is *found* if the tests named beside it fail; they must pass without it, which
@@ -369,9 +369,16 @@ FAULTS = [
     Fault(
         "validation on examples that are trained on",
         "jnn/training/splitting.py",
-        "return line[train], line[validation]",
-        "return line, line[validation]",
+        "return by_chance[held_out:], by_chance[:held_out]",
+        "return by_chance, by_chance[:held_out]",
         f"{FIT}::test_held_out_examples_are_never_trained_on",
+    ),
+    Fault(
+        "stratified validation on examples that are trained on",
+        "jnn/training/splitting.py",
+        "jnp.nonzero(~is_held_out, size=count - held_out)",
+        "jnp.nonzero(is_held_out, size=count - held_out)",
+        "tests/training/test_splitting.py::test_each_class_gives_its_share_up_to_rounding",
     ),
     Fault(
         "divergence: the diverged weights kept",
@@ -441,11 +448,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="only faults whose description has this word")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="how many to try at a time")
+    parser.add_argument("--skip-baseline", action="store_true", help="do not check first that the tests pass without")
     arguments = parser.parse_args()
     faults = [fault for fault in FAULTS if arguments.only in fault.what]
     missed = 0
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        baseline = {tests: pool.submit(run_tests, ROOT, tests) for tests in {fault.tests for fault in faults}}
+        unharmed = set() if arguments.skip_baseline else {fault.tests for fault in faults}
+        baseline = {tests: pool.submit(run_tests, ROOT, tests) for tests in unharmed}
         for tests, passes in baseline.items():
             if not passes.result():
                 sys.exit(f"without any fault these tests fail already: {tests}")

@@ -133,7 +133,7 @@ def one_each(hidden: Hidden, count: int, of: str) -> tuple[Activation, ...]:
         ValueError: for an unknown name, or a list of another length.
     """
     is_pair = isinstance(hidden, tuple) and not any(isinstance(h, (str, tuple, Activation)) for h in hidden)
-    if isinstance(hidden, (str, Activation)) or (is_pair and len(hidden) == 2):
+    if isinstance(hidden, str) or callable(hidden) or (is_pair and len(hidden) == 2):
         return (activations.get(hidden),) * count  # type: ignore[arg-type]
     each = tuple(hidden)
     if len(each) != count:

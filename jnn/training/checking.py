@@ -44,6 +44,12 @@ def prepare(
     key: Any,
 ) -> tuple[Settings, Data]:
     """Check everything, and sort it into what the program is compiled for and what it computes with."""
+    if not isinstance(network, Network):
+        raise TypeError(f"expected a network, as from jnn.mlp or jnn.dag, got {network!r}")
+    if not isinstance(likelihood, Likelihood):
+        raise TypeError(f"expected a likelihood, as jnn.likelihoods.Categorical(), got {likelihood!r}")
+    if not (callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None))):
+        raise TypeError(f"expected an optimizer, as jnn.adam(1e-3) or one of optax's, got {optimizer!r}")
     objectives.check_reduction(reduction)
     if gradient not in ("backprop", "autodiff"):
         raise ValueError(f'expected gradient "backprop" or "autodiff", got {gradient!r}')

@@ -39,7 +39,7 @@ def numpy_forward(network, params, x):
 def test_both_evaluations_are_the_slides(evaluation, biased, key):
     edges = general_edges(3, 9, 2) + ([] if biased else [(0, 5), (0, 13)])
     network = jnn.dag(3, 2, edges, [KINDS[n % 3] for n in range(9)], evaluation=evaluation)
-    params = network.init(key, bias=0.4, dtype=jnp.float64)
+    params = network.init(key, dtype=jnp.float64) | {"b": jnp.full(11, 0.4)}  # also where there is no bias
     x = jax.random.normal(key, (4, 3))
     a, z = numpy_forward(network, params, x)
     # Sums of a few terms of order 1 in another order.
@@ -52,9 +52,9 @@ def test_both_evaluations_are_the_slides(evaluation, biased, key):
 
 
 def test_rows_longer_than_a_step_are_summed_in_parts(key, monkeypatch):
-    # One output that reads 70 neurons; rows of 4 slots, 2 rows a step: its sum spreads over 9 steps.
+    # A hidden neuron that reads 71 others; rows of 4 slots, 2 rows a step: its sum spreads over 9 steps.
     monkeypatch.setattr("jnn.networks.sweep._shape", lambda fans: (4, 2))
-    edges = [(1, i) for i in range(2, 72)] + [(i, 72) for i in range(1, 72)]
+    edges = [(1, i) for i in range(2, 72)] + [(i, 72) for i in range(1, 72)] + [(72, 73)]
     network = jnn.dag(1, 1, edges, evaluation="sweep")
     assert network.plan.forward.edge.shape[1:] == (2, 4)
     params = network.init(key, bias=0.1, dtype=jnp.float64)

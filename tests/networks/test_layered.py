@@ -9,6 +9,7 @@ import pytest
 
 import jnn
 from jnn.activations import Activation
+from tests import typechecker
 
 H = {"tanh": np.tanh, "logistic": lambda a: 1 / (1 + np.exp(-a)), "softsign": lambda a: a / (1 + np.abs(a))}
 
@@ -134,6 +135,11 @@ def test_describe_prints_layers_shapes_and_number(capsys):
 def test_bad_descriptions(arguments, message):
     with pytest.raises(ValueError, match=message):
         inspect.unwrap(jnn.mlp)(*arguments)  # the message that users see, not the type checker's
+
+
+def test_a_function_without_its_derivative_is_refused():
+    with typechecker.off(), pytest.raises(TypeError, match="a function alone is not enough"):
+        jnn.mlp([3, 4, 1], jnp.tanh)
 
 
 def test_bad_inputs(key):

@@ -1,28 +1,16 @@
 """What `fit` refuses, by message, and what it warns of. Nothing here trains longer than an epoch."""
 
-import contextlib
 import warnings
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
-from jnn import dag, fit, mlp, stopping
+from jnn import adam, dag, fit, mlp, stopping
 from jnn.likelihoods import Bernoulli, Categorical, Gaussian
 from jnn.training import NoGradientWarning
-
-
-@contextlib.contextmanager
-def jaxtyping_off():
-    """As users run it: without the run-time types of the tests."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    try:
-        yield
-    finally:
-        jaxtyping.config.update("jaxtyping_disable", False)
-
+from tests import typechecker
 
 X = np.random.default_rng(0).normal(size=(6, 2))
 Y = X[:, :1]
@@ -110,6 +98,8 @@ CASES = {
     "validation list": ({"validation": [X, Y]}, TypeError, "validation"),
     "flat x": ({"x": X[:, 0]}, (ValueError, TypeError), "x"),
     "decays": ({"weight_decay": np.ones(2)}, (ValueError, TypeError), "weight_decay"),
+    "an optimizer's name": ({"optimizer": "adam"}, TypeError, "adam"),
+    "an optimizer's builder": ({"optimizer": adam}, TypeError, "adam"),
 }
 
 
@@ -130,21 +120,32 @@ UNCHECKED = {
     "an old key": r"expected one typed key, as from jax.random.key\(seed\)",
     "validation list": r"expected validation as a fraction, \(x, y\) or \(x, y, weights\), got <class 'list'>",
     "flat x": r"expected x of shape \(n, 2\), one row an example; got \(6,\)",
+    "an optimizer's name": r"expected an optimizer, as jnn.adam\(1e-3\) or one of optax's, got 'adam'",
+    "an optimizer's builder": r"expected an optimizer, as jnn.adam\(1e-3\) or one of optax's, got <function adam",
     "decays": r"expected weight_decay as one number, got shape \(2,\); vmap over several",
 }
+
+
+def test_what_is_no_network_or_likelihood_is_named():
+    key = jax.random.key(0)
+    with typechecker.off():
+        with pytest.raises(TypeError, match=r"expected a likelihood, as jnn.likelihoods.Categorical\(\), got <class"):
+            fit(mlp([2, 1]), Gaussian, X, Y, key=key)
+        with pytest.raises(TypeError, match=r"expected a network, as from jnn.mlp or jnn.dag, got \[2, 1\]"):
+            fit([2, 1], Gaussian(), X, Y, key=key)
 
 
 @pytest.mark.parametrize("name", UNCHECKED)
 def test_users_without_run_time_types_get_the_message(name):
     settings, _, _ = CASES[name]
     settings = {"x": X, "y": Y, "key": jax.random.key(0), "epochs": 1} | settings
-    with jaxtyping_off(), pytest.raises((ValueError, TypeError), match=UNCHECKED[name]):
+    with typechecker.off(), pytest.raises((ValueError, TypeError), match=UNCHECKED[name]):
         fit(mlp([2, 1]), Gaussian(), settings.pop("x"), settings.pop("y"), **settings)
 
 
 def test_whatever_has_rows_will_do():
     """Nested lists, for those without run-time types."""
-    with jaxtyping_off():
+    with typechecker.off():
         result = fit(mlp([2, 1]), Gaussian(), X.tolist(), Y.tolist(), key=jax.random.key(0), epochs=1)
     expected = fit(mlp([2, 1]), Gaussian(), X, Y, key=jax.random.key(0), epochs=1)
     np.testing.assert_array_equal(result.params[0]["W"], expected.params[0]["W"])
