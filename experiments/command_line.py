@@ -94,7 +94,8 @@ def run(chosen: Sequence[Experiment], seed: int, size: str, out: Path, console: 
             if stop_asked():
                 break
     if entries:
-        console.print(f"\nThe report is [bold]{escape(str(page))}[/]; open it in a browser.", highlight=False, soft_wrap=True)
+        where = f"\nThe report is [bold]{escape(str(page))}[/]; open it in a browser."
+        console.print(where, highlight=False, soft_wrap=True)  # a path broken into two lines cannot be copied
     return INTERRUPTED if len(entries) < len(chosen) or entries[-1].outcome.interrupted else 0
 
 

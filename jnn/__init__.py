@@ -6,6 +6,7 @@ checked against the other, and training is one compiled program. See the README 
 
 from jnn import activations as activations
 from jnn import backprop as backprop
+from jnn import gradcheck as gradcheck
 from jnn import likelihoods as likelihoods
 from jnn import networks as networks
 from jnn import objectives as objectives

@@ -1,0 +1,156 @@
+"""The judgement of one element: its error, and the error that a right rule may make there.
+
+Two questions are kept apart.
+
+- *Is the formula right?* The rule and the truth are both evaluated in float64, where rounding is out of the way. What
+  may differ is what a right rule is entitled to: constants that are rounded in its dtype (every inexact literal is
+  varied by half an ulp, and the change that this makes is allowed), and the noise of an ill-conditioned function (its
+  inputs are varied by an ulp of float64, likewise).
+- *Is the arithmetic right?* The rule in its own dtype against the truth. What is allowed is a multiple of what plain
+  autodiff of the primal commits in the same dtype at the same place, plus a floor in ulps.
+
+Neither allowance grows with the number of elements. `SCALED` floors, relative to the leaf's largest gradient, say that
+an element which is smaller than its largest neighbor by more than the dtype can tell apart is not resolved.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+EPS64 = float(np.finfo(np.float64).eps)
+
+
+@dataclasses.dataclass(frozen=True)
+class Floors:
+    """Allowances in units of the dtype's eps: for the formula, for the arithmetic, and relative to the leaf's scale."""
+
+    formula: float
+    arithmetic: float
+    scaled: float
+
+
+FLOORS = {
+    # float64 has no wider oracle: both sides round, in different orders.
+    "float64": Floors(2.0**16, 2.0**16, 2.0**6),
+    "float32": Floors(8.0, 32.0, 16.0),
+    "float16": Floors(2.0, 16.0, 8.0),
+    "bfloat16": Floors(1.0, 8.0, 4.0),
+}
+
+
+def real_dtype(dtype: Any) -> np.dtype:
+    """The dtype of the real and imaginary parts."""
+    dtype = np.dtype(dtype)
+    if np.issubdtype(dtype, np.complexfloating):
+        return np.dtype(np.float32 if dtype == np.complex64 else np.float64)
+    return dtype
+
+
+def floors(dtype: Any) -> Floors:
+    """The floors of a dtype; the formats below 16 bits are judged like bfloat16 (their eps is larger)."""
+    return FLOORS.get(real_dtype(dtype).name, FLOORS["bfloat16"])
+
+
+def eps_of(dtype: Any) -> float:
+    """The spacing at one."""
+    return float(jnp.finfo(real_dtype(dtype)).eps)
+
+
+def tiny_of(dtype: Any) -> float:
+    """The smallest normal number."""
+    return float(jnp.finfo(real_dtype(dtype)).tiny)
+
+
+def reals(array: object) -> np.ndarray:
+    """An array as float64; the parts of a complex one along a new last axis."""
+    array = np.asarray(array)
+    if np.issubdtype(array.dtype, np.complexfloating):
+        return np.stack([np.real(array), np.imag(array)], axis=-1).astype(np.float64)
+    return array.astype(np.float64)
+
+
+def ulp(values: np.ndarray, dtype: Any) -> np.ndarray:
+    """The spacing of the dtype's numbers at |values|, that of its smallest normal number below that."""
+    with np.errstate(all="ignore"):
+        size = np.maximum(np.abs(np.where(np.isfinite(values), values, 0.0)), tiny_of(dtype))
+        return eps_of(dtype) * 2.0 ** np.floor(np.log2(size))
+
+
+@dataclasses.dataclass
+class Comparison:
+    """One leaf under one probe: all arrays are float64 and flat; the rule's float64 version may be absent.
+
+    `noise` is the change of both float64 evaluations when their inputs and inexact literals are varied; `naive` is the
+    error of plain autodiff in the same dtype, `rounding` the change of the rule in float64 when every result is
+    rounded to the dtype (both zero until they are known); `scale` is the leaf's, `slack` what the truth may be off.
+    """
+
+    dtype: np.dtype
+    rule: np.ndarray
+    rule64: np.ndarray | None
+    truth: np.ndarray
+    noise: np.ndarray
+    scale: float
+    naive: np.ndarray | float = 0.0
+    rounding: np.ndarray | float = 0.0
+    slack: np.ndarray | float = 0.0
+    tolerance: float | None = None
+
+    def relative(self) -> tuple[float, float]:
+        """The relative allowances: of the formula, of the arithmetic."""
+        f, eps = floors(self.dtype), eps_of(self.dtype)
+        formula = f.formula * eps if self.tolerance is None else self.tolerance
+        return formula, max(f.arithmetic * eps, self.tolerance or 0.0)
+
+    def _size(self) -> np.ndarray:
+        """|truth|, zero where it is not finite."""
+        return np.abs(np.where(np.isfinite(self.truth), self.truth, 0.0))
+
+    def allowed_formula(self) -> np.ndarray:
+        """What the rule in float64 may deviate."""
+        rel, _ = self.relative()
+        with np.errstate(all="ignore"):
+            allowed = rel * self._size() + 4 * self.noise + self.slack + 256 * EPS64 * self.scale
+            # Plain autodiff that is grossly off took another branch than the oracle (a tie that rounding made, say).
+            branched = np.nan_to_num(self.naive * (self.naive > 64 * eps_of(self.dtype) * self._size()))
+        return allowed + branched * (1 + 8 * eps_of(self.dtype)) + tiny_of(np.float64)
+
+    def allowed_arithmetic(self) -> np.ndarray:
+        """What the rule in its own dtype may deviate."""
+        f, eps = floors(self.dtype), eps_of(self.dtype)
+        _, rel = self.relative()
+        with np.errstate(all="ignore"):
+            allowed = rel * self._size() + 4 * self.noise + self.slack + f.scaled * eps * self.scale
+        return allowed + 8 * np.maximum(self.naive, self.rounding) + 4 * tiny_of(self.dtype)
+
+    def formula_wrong(self) -> np.ndarray:
+        """Where the formula deviates (a truth that is not finite decides nothing)."""
+        if self.rule64 is None:
+            return np.zeros(self.truth.shape, bool)
+        with np.errstate(all="ignore"):
+            return ~(np.abs(self.rule64 - self.truth) <= self.allowed_formula()) & np.isfinite(self.truth)
+
+    def arithmetic_wrong(self) -> np.ndarray:
+        """Where the rule in its own dtype deviates, is not finite, or has no finite truth beside it."""
+        with np.errstate(all="ignore"):
+            return ~(np.abs(self.rule - self.truth) <= self.allowed_arithmetic())
+
+    def shown(self) -> tuple[np.ndarray, np.ndarray]:
+        """(the value to report, what it was allowed): the float64 version where only that one is off."""
+        formula, arithmetic = self.formula_wrong(), self.arithmetic_wrong()
+        if self.rule64 is None:
+            return self.rule, self.allowed_arithmetic()
+        only = formula & ~arithmetic
+        return np.where(only, self.rule64, self.rule), np.where(
+            formula | (self.allowed_formula() > self.allowed_arithmetic()),
+            self.allowed_formula(),
+            self.allowed_arithmetic(),
+        )
+
+    def resolution(self) -> np.ndarray:
+        """The smallest relative error that would be noticed, by element; infinite where the truth is zero."""
+        allowed = self.allowed_arithmetic() if self.rule64 is None else self.allowed_formula()
+        with np.errstate(all="ignore"):
+            return np.where(self.truth != 0, allowed / np.abs(self.truth), np.inf)

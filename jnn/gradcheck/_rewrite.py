@@ -1,0 +1,123 @@
+"""The free reference: the same function with every custom derivative rule replaced by its primal.
+
+A jaxpr is interpreted under a new trace. A call of a `custom_jvp` or `custom_vjp` function is replaced by the equations
+of its primal, `stop_gradient` by the identity, a `custom_linear_solve` by its solver; calls (jit, remat, ...) are
+inlined, and the bodies of scan, while and cond are rewritten in turn. What JAX differentiates afterwards is the plain
+primal. Primitives that hide a jaxpr which cannot be rebuilt from public functions (a Pallas kernel, a shard_map) stay
+as they are, and are named when a rule is inside.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jnn.gradcheck import _jaxprs
+
+
+class Rewriting:
+    """One rewriting: collects what was removed and what could not be."""
+
+    def __init__(self) -> None:
+        self._site = "the function itself"
+        self.removed: dict[str, None] = {}
+        self.kept: dict[str, None] = {}
+
+    def evaluate(self, jaxpr: Any, consts: Sequence[Any], *args: Any) -> list[Any]:
+        """Evaluate an open jaxpr without its custom rules."""
+        env = _jaxprs.Environment(jaxpr, consts, args, lambda literal: literal.val)
+        for eqn in jaxpr.eqns:
+            env.write(eqn.outvars, self._equation(eqn, env.read(eqn.invars)))
+        return env.read(jaxpr.outvars)
+
+    def closed(self, jaxpr: Any) -> Callable[..., list[Any]]:
+        """The rewritten jaxpr as a function of its arguments."""
+        inner, consts = _jaxprs.opened(jaxpr)
+        return lambda *args: self.evaluate(inner, consts, *args)
+
+    def _equation(self, eqn: Any, values: list[Any]) -> list[Any]:
+        # Inside a call that JAX makes for the user there is no line of the user's: the caller's line stands for it.
+        outer = self._site
+        self._site = _jaxprs.site(eqn) or outer
+        try:
+            return self._rewritten(eqn, values)
+        finally:
+            self._site = outer
+
+    def _rewritten(self, eqn: Any, values: list[Any]) -> list[Any]:
+        name = eqn.primitive.name
+        if name in _jaxprs.RULES:
+            self.removed[f"{_jaxprs.RULES[name]} {_jaxprs.rule_name(eqn)} at {self._site}"] = None
+            return self.closed(_jaxprs.body(eqn))(*values)
+        if name == "stop_gradient":
+            self.removed[f"stop_gradient at {self._site}"] = None
+            return values
+        if name in _jaxprs.INLINE:
+            return self.closed(_jaxprs.body(eqn))(*values)
+        if name == "custom_linear_solve":
+            self.removed[f"custom_linear_solve at {self._site}"] = None
+            return self._linear_solve(eqn, values)
+        if name == "custom_vmap_call":
+            return self.closed(eqn.params["call"])(*values)
+        if name == "scan":
+            return self._scan(eqn, values)
+        if name == "while":
+            return self._while(eqn, values)
+        if name == "cond":
+            branches = [self.closed(branch) for branch in eqn.params["branches"]]
+            return lax.switch(values[0], branches, *values[1:]) if len(branches) > 1 else branches[0](*values[1:])
+        if any(e.primitive.name in _jaxprs.RULES for sub in _jaxprs.subjaxprs(eqn) for e in _jaxprs.all_equations(sub)):
+            self.kept[f"{name} at {self._site}: a custom rule inside it was left in place"] = None
+        return _jaxprs.bind(eqn, values)
+
+    def _linear_solve(self, eqn: Any, values: list[Any]) -> list[Any]:
+        lengths, jaxprs = eqn.params["const_lengths"], eqn.params["jaxprs"]
+        start = lengths.matvec + lengths.vecmat
+        consts, rhs = values[start : start + lengths.solve], values[sum(lengths) :]
+        return self.closed(jaxprs.solve)(*consts, *rhs)
+
+    def _scan(self, eqn: Any, values: list[Any]) -> list[Any]:
+        n_consts, n_carry = _jaxprs.scan_arity(eqn)
+        consts, carry, xs = values[:n_consts], values[n_consts : n_consts + n_carry], values[n_consts + n_carry :]
+        step = self.closed(eqn.params["jaxpr"])
+
+        def scanned(state: list[Any], x: list[Any]) -> tuple[list[Any], list[Any]]:
+            out = step(*consts, *state, *x)
+            return like(out[:n_carry], state), out[n_carry:]
+
+        length, reverse, unroll = (eqn.params[k] for k in ("length", "reverse", "unroll"))
+        carry = list(map(strong, carry))
+        state, ys = lax.scan(scanned, carry, xs, length=length, reverse=reverse, unroll=unroll)
+        return [*state, *ys]
+
+    def _while(self, eqn: Any, values: list[Any]) -> list[Any]:
+        n_cond, n_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
+        cond_consts, body_consts, carry = values[:n_cond], values[n_cond : n_cond + n_body], values[n_cond + n_body :]
+        cond, body = self.closed(eqn.params["cond_jaxpr"]), self.closed(eqn.params["body_jaxpr"])
+        return lax.while_loop(
+            lambda state: cond(*cond_consts, *state)[0],
+            lambda state: like(body(*body_consts, *state), state),
+            list(map(strong, carry)),
+        )
+
+
+def strong(value: Any) -> Any:
+    """The value as an array without a weak type, so that a loop's carry keeps its type."""
+    dtype = jax.typeof(value).dtype
+    return value if jnp.issubdtype(dtype, jax.dtypes.extended) else lax.convert_element_type(value, dtype)
+
+
+def like(values: Sequence[Any], models: Sequence[Any]) -> list[Any]:
+    """The values without weak types where their models have none."""
+    return [strong(value) for value, _ in zip(values, models, strict=True)]
+
+
+def without_rules(jaxpr: Any) -> tuple[Any, tuple[str, ...], tuple[str, ...]]:
+    """(closed jaxpr without custom rules, what was removed, what was kept)."""
+    rewriting = Rewriting()
+    inner, consts = _jaxprs.opened(jaxpr)
+    shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in inner.invars]
+    rewritten = jax.make_jaxpr(lambda *args: rewriting.evaluate(inner, consts, *args))(*shapes)
+    return rewritten, tuple(rewriting.removed), tuple(rewriting.kept)

@@ -1,0 +1,106 @@
+"""From the records and checks to one verdict, one sentence, and a snippet that reproduces the worst element."""
+
+import fnmatch
+import platform
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from jnn.gradcheck._evidence import LeafRecord
+from jnn.gradcheck._problem import Problem
+from jnn.gradcheck.report import Check, Element, LeafEvidence
+
+ORDER = ("fail", "inconclusive", "kink")
+
+
+def declared(problem: Problem, expected: str | Sequence[str]) -> set[str]:
+    """The names of the leaves that the user declares to deviate.
+
+    Raises:
+        ValueError: a pattern matches no leaf.
+    """
+    patterns = [expected] if isinstance(expected, str) else list(expected)
+    paths = [leaf.path for leaf in problem.inputs]
+    found: set[str] = set()
+    for pattern in patterns:
+        matched = {
+            p for p in paths if p == pattern or (("*" in pattern or "?" in pattern) and fnmatch.fnmatch(p, pattern))
+        }
+        if not matched:
+            raise ValueError(
+                f"expected a leaf that is declared to deviate, got {pattern!r}; the leaves are {', '.join(paths)}"
+            )
+        found |= matched
+    return found
+
+
+def apply_declarations(records: Sequence[LeafRecord], expected: set[str]) -> None:
+    """Turn the verdict of declared leaves around: deviating passes, not deviating fails."""
+    for record in records:
+        if record.leaf.path not in expected:
+            continue
+        if record.verdict in ("fail", "kink") and any(d.where.size for d in record.disputes):
+            record.verdict = "pass"
+            record.notes["deviates from the primal's derivative, as declared"] = None
+        elif record.verdict == "pass":
+            record.verdict = "fail"
+            record.notes["declared to deviate, but it agrees with the primal's derivative: drop the declaration"] = None
+
+
+def overall(leaves: Sequence[LeafEvidence], checks: Sequence[Check]) -> str:
+    """The worst of all verdicts."""
+    seen = {leaf.verdict for leaf in leaves} | {check.outcome for check in checks}
+    return next((v for v in ORDER if v in seen), "pass")
+
+
+def summary(verdict: str, leaves: Sequence[LeafEvidence], checks: Sequence[Check], removed: Sequence[str]) -> str:
+    """One sentence for the top of the report."""
+    if verdict == "pass":
+        declared = [leaf.path for leaf in leaves if leaf.expected]
+        more = f"; {', '.join(declared)} deviates as declared" if declared else ""
+        count = "1 leaf agrees" if len(leaves) == 1 else f"{len(leaves)} leaves agree"
+        return f"{count} with the reference, element by element{more}"
+    bad = [leaf for leaf in leaves if leaf.verdict == verdict]
+    names = ", ".join(leaf.path + (f" ({leaf.pattern})" if leaf.pattern else "") for leaf in bad[:3])
+    which = [check.name for check in checks if check.outcome == verdict]
+    detached = any(r.startswith("stop_gradient") for r in removed) and verdict == "fail"
+    hint = "; the function calls stop_gradient: declare the leaf with expected= if that is meant" if detached else ""
+    if verdict == "fail":
+        return (f"wrong in {names}" if bad else "violated: " + ", ".join(which[:3])) + hint
+    if verdict == "kink":
+        return f"at a kink in {names}" if bad else "at a kink: any value between the one-sided derivatives is as good"
+    return f"undecided in {names}" if bad else "undecided: " + ", ".join(which[:3])
+
+
+def snippet(problem: Problem, worst: Element | None, seed: int) -> str:
+    """Python that shows the worst element again; `fun` and `args` are what was checked."""
+    if worst is None:
+        return ""
+    position = next((k for k, leaf in enumerate(problem.inputs) if worst.path.startswith(leaf.path)), None)
+    if position is None or worst.probe.startswith("tangent"):
+        return f"gradcheck.check(fun, *args, seed={seed})  # {worst}"
+    leaf = problem.inputs[position]
+    part = worst.path[len(leaf.path) :]
+    index = "[" + ", ".join(map(str, worst.index)) + "]" if worst.index else ""
+    return "\n".join(
+        [
+            f"# fun is {problem.name}; fun and args as given to the check",
+            f"w = gradcheck.cotangent(fun, *args, probe={worst.probe!r}, seed={seed})",
+            "_, back = jax.vjp(fun, *args)",
+            f"got = gradcheck.leaf(fun, args, back(w), {leaf.path!r}){index}{part}",
+            f"print(got, 'expected', {worst.expected!r})",
+        ]
+    )
+
+
+def environment() -> dict[str, str]:
+    """The versions and settings that a verdict may depend on."""
+    return {
+        "jax": jax.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "backend": jax.default_backend(),
+        "x64": str(jax.config.jax_enable_x64),
+        "matmul precision": str(jax.config.jax_default_matmul_precision),
+    }

@@ -1,0 +1,172 @@
+"""The public functions `check`, `compare` and `check_rules`, and the two that a report's snippet uses."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jnn.gradcheck import _directions, _side_by_side, _verdict
+from jnn.gradcheck._examine import examine, quietly
+from jnn.gradcheck._first_order import Options
+from jnn.gradcheck._problem import Problem
+from jnn.gradcheck._rules import rules_of
+from jnn.gradcheck.report import Report
+
+
+def check(
+    fun: Callable[..., Any],
+    *args: Any,
+    order: int = 1,
+    reference: Callable[..., Any] | None = None,
+    expected: str | Sequence[str] = (),
+    seed: int = 0,
+    cotangents: Any = None,
+    tolerance: float | None = None,
+    allow_nonfinite: bool = False,
+    power: bool = True,
+) -> Report:
+    """Check the derivatives that JAX will use for `fun` at `args`, element by element, against those of its primal.
+
+    The rule's `Jᵀw` (and `Jv`, where forward mode exists) is compared with autodiff of the same function with all
+    custom rules replaced by their primals, evaluated in float64; differences with error bars are the second opinion.
+
+    Args:
+        fun: any function of pytrees of arrays that returns a pytree of arrays.
+        args: where to check it. Integer, boolean and key arrays are not differentiated; Python integers, booleans and
+            strings are passed on as they are.
+        order: 1, or 2 to check the derivative of the gradient as well (Hessian-vector products and their symmetry).
+        reference: a function that returns the same as `fun` and that JAX can differentiate, where the primal of `fun`
+            cannot be (a kernel call) or should not be trusted.
+        expected: names (or patterns with * and ?) of leaves that are meant to deviate from the primal's derivative: a
+            straight-through estimator, clipping, stop_gradient. A declared leaf that does not deviate fails.
+        seed: of the random directions; each leaf has its own, derived from its name.
+        cotangents: a cotangent to check with, shaped like the (floating part of the) result; random ones are used too.
+        tolerance: a relative tolerance to use instead of the calibrated one; none is needed for a right verdict.
+        allow_nonfinite: accept a gradient that is infinite or NaN where the primal's is the same.
+        power: whether to mutate the rule and report what the check would have missed.
+
+    Returns:
+        The report; look at its `verdict`, print it, or call `raise_for_failure()`.
+
+    Raises:
+        TypeError: `fun` is not callable.
+        ValueError: nothing is differentiable, `order` is neither 1 nor 2, or a declared leaf does not exist.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jnn import gradcheck
+        >>> gradcheck.check(jnp.tanh, jnp.float32(0.3)).verdict
+        'pass'
+    """
+    started = time.perf_counter()
+    if order not in (1, 2):
+        raise ValueError(f"expected order 1 or 2, got {order!r}; higher derivatives are not checked")
+    problem = Problem(fun, args)
+    plain = problem if reference is None else Problem(reference, args)
+    _same_outputs(problem, plain)
+    spared = _verdict.declared(problem, expected)
+    given = None if cotangents is None else _given(problem, cotangents)
+    options = Options(seed, tolerance, allow_nonfinite, given)
+    with quietly():
+        report = examine(problem, plain, options, order=order, spared=spared, power=power)
+    return dataclasses.replace(report, seconds=time.perf_counter() - started)
+
+
+def compare(
+    gradient: Callable[..., Any],
+    other: Callable[..., Any],
+    *args: Any,
+    seed: int = 0,
+    tolerance: float | None = None,
+) -> Report:
+    """Compare two functions that return gradients, element by element, in float64 and in their own dtypes.
+
+    Args:
+        gradient: the one under test (hand-written, say).
+        other: the one to compare with (autodiff, say); must return arrays of the same shapes.
+        args: what both are called with.
+        seed: of the variations of the arguments.
+        tolerance: a relative tolerance to use instead of the calibrated one.
+
+    Returns:
+        A report whose leaves are those of the result.
+
+    Raises:
+        TypeError: one of them is not callable.
+        ValueError: they return different structures or shapes.
+    """
+    with quietly():
+        return _side_by_side.compare(gradient, other, args, Options(seed, tolerance))
+
+
+def check_rules(
+    fun: Callable[..., Any],
+    *args: Any,
+    seed: int = 0,
+    cotangents: Any = None,
+    tolerance: float | None = None,
+    power: bool = False,
+    most: int = 32,
+) -> Report:
+    """Check every custom rule that is called inside `fun`, on the values and cotangents that really reach it.
+
+    Args:
+        fun: a model's loss, say.
+        args: where to evaluate it.
+        seed: of the random directions that are used beside the real cotangents.
+        cotangents: the cotangent of the result; one for a scalar loss, random signed numbers otherwise.
+        tolerance: a relative tolerance to use instead of the calibrated one.
+        power: whether to mutate each rule too.
+        most: how many calls are checked at most; the report says when there were more.
+
+    Returns:
+        A report whose `rules` hold one report a call, with the rule's name and call site; its verdict is the worst.
+
+    Raises:
+        TypeError: `fun` is not callable.
+        ValueError: nothing is differentiable.
+    """
+    started = time.perf_counter()
+    problem = Problem(fun, args)
+    given = None if cotangents is None else _given(problem, cotangents)
+    with quietly():
+        report = rules_of(problem, Options(seed, tolerance, cotangents=given), power=power, most=most)
+    return dataclasses.replace(report, seconds=time.perf_counter() - started)
+
+
+def cotangent(fun: Callable[..., Any], *args: Any, probe: str = "random 1", seed: int = 0) -> Any:
+    """The cotangent that `check` uses under a probe's name, shaped like the result of `fun` (a report's snippet)."""
+    problem = Problem(fun, args)
+    large = max(sum(i.size for i in problem.inputs), sum(o.size for o in problem.outputs)) > _directions.LARGE
+    probes = {p.name: p for p in _directions.cotangents(problem.outputs, seed, large)}
+    if probe not in probes:
+        raise ValueError(f"expected one of the probes {', '.join(probes)}, got {probe!r}")
+    return problem.unflattened(probes[probe].values)
+
+
+def leaf(fun: Callable[..., Any], args: Sequence[Any], gradients: Any, path: str) -> Any:
+    """The part of `gradients` (shaped like `args`) that a report calls `path`."""
+    problem = Problem(fun, args)
+    return jax.tree_util.tree_leaves(gradients, is_leaf=lambda g: g is None)[problem.place(path)]
+
+
+def _given(problem: Problem, cotangents: Any) -> tuple[Any, ...]:
+    leaves = jax.tree_util.tree_leaves(cotangents)
+    if len(leaves) != len(problem.outputs):
+        leaves = [v for v in leaves if getattr(v, "dtype", None) != jax.dtypes.float0]
+    shapes = [np.shape(v) for v in leaves]
+    if shapes != [tuple(o.shape) for o in problem.outputs]:
+        want = [tuple(o.shape) for o in problem.outputs]
+        raise ValueError(f"expected cotangents of the shapes {want}, got {shapes}")
+    return tuple(np.asarray(v).astype(o.dtype) for v, o in zip(leaves, problem.outputs, strict=True))
+
+
+def _same_outputs(problem: Problem, plain: Problem) -> None:
+    got, want = ([tuple(o.shape) for o in p.outputs] for p in (plain, problem))
+    if got != want:
+        raise ValueError(
+            f"expected a reference that returns shapes {want}, got {got}; it must return what the function does"
+        )

@@ -1,0 +1,258 @@
+"""`check` as a user meets it: verdicts, places, declarations, references, errors."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from jnn import gradcheck
+from jnn.gradcheck import check
+
+from .rules import dense, dense_backward, numbers, product, pulled, pushed, right_dense, right_product, wrong_product
+
+X, Y = numbers(4, 3), numbers(4, 3, seed=1)
+
+
+def outcome(report, name):
+    (found,) = [c.outcome for c in report.checks if c.name == name]
+    return found
+
+
+def leaf(report, path):
+    (found,) = [v for v in report.leaves if v.path == path]
+    return found
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32, jnp.float16, jnp.bfloat16], ids=lambda d: d.dtype.name)
+def test_right_and_wrong_in_every_dtype(dtype):
+    x, y = X.astype(dtype), Y.astype(dtype)
+    right, wrong = check(right_product, x, y), check(wrong_product, x, y)
+    assert right.verdict == "pass", str(right)
+    assert wrong.verdict == "fail", str(wrong)
+    assert [v.verdict for v in wrong.leaves] == ["pass", "fail"]
+    assert leaf(wrong, "y").pattern == "sign flipped"
+    assert leaf(wrong, "y").wrong_share == 1.0
+
+
+def test_mixed_tree_names_the_leaf_and_the_index():
+    def loss(params, x):
+        return right_dense(x, params["w"], params["layers"][0]).sum() + jnp.sum(
+            params["scale"].astype(jnp.float32) ** 2
+        )
+
+    def wrong_backward(g, x, w, b):
+        dx, dw, db = dense_backward(g, x, w, b)
+        return dx, dw.at[2, 1].mul(1.01), db
+
+    params = {"w": numbers(3, 5), "layers": [numbers(5, seed=2)], "scale": numbers(3, seed=3, dtype=jnp.bfloat16)}
+    assert check(loss, params, X, power=False).verdict == "pass"
+    wrong = pulled(dense, wrong_backward)
+
+    def wrong_loss(params, x):
+        return wrong(x, params["w"], params["layers"][0]).sum() + jnp.sum(params["scale"].astype(jnp.float32) ** 2)
+
+    report = check(wrong_loss, params, X, power=False)
+    assert report.verdict == "fail"
+    assert [v.path for v in report.leaves if v.verdict == "fail"] == ["params['w']"]
+    worst = leaf(report, "params['w']").worst
+    assert (worst.path, worst.index) == ("params['w']", (2, 1))
+    # 1% of the value, in ulps of float32 (an ulp is between 6e-8 and 1.2e-7 of it).
+    assert 0.8e5 < worst.error_ulps < 1.7e5
+    assert "a single element" in leaf(report, "params['w']").pattern
+    with pytest.raises(gradcheck.GradientError, match=r"params\['w'\]"):
+        report.raise_for_failure()
+
+
+def test_one_wrong_entry_of_a_jacobian_with_many_outputs():
+    def backward(g, x):
+        d = g * jnp.cos(x)
+        return (d.at[7].add(1e-4 * g[50]),)
+
+    x = numbers(100)
+    report = check(pulled(jnp.sin, backward), x, power=False)
+    assert report.verdict == "fail"
+    assert report.worst.index == (7,)
+
+
+def test_integers_booleans_and_keys_are_not_differentiated():
+    def fun(x, n, mask, key, power, mode):
+        noise = jax.random.normal(key, x.shape, x.dtype)
+        assert mode == "fast"
+        return jnp.where(mask, x**power * n.astype(x.dtype), x) + noise, n * 2
+
+    report = check(fun, X, np.arange(12).reshape(4, 3), X > 0, jax.random.key(0), 3, "fast", power=False)
+    assert report.verdict == "pass"
+    assert [v.path for v in report.leaves] == ["x"]
+
+
+def test_forward_mode_is_checked_too():
+    right = pushed(product, lambda a, t: jnp.cos(a[0]) * a[1] * t[0] + jnp.sin(a[0]) * t[1])
+    assert outcome(check(right, X, Y, power=False), "forward mode") == "pass"
+    assert outcome(check(right, X, Y, power=False), "adjoint identity") == "pass"
+    # Right for non-negative tangents only; the sum of its parts is not transposable, so forward mode must find it.
+    absolute = pushed(jnp.sin, lambda a, t: jnp.cos(a[0]) * jnp.abs(t[0]))
+    assert check(absolute, X, power=False).verdict == "fail"
+
+
+def test_order_two():
+    def held(g, x):
+        return (3 * g * x * lax.stop_gradient(x),)
+
+    cube = lambda x: x**3  # noqa: E731
+    right, wrong = pulled(cube, lambda g, x: (3 * g * x**2,)), pulled(cube, held)
+    assert check(wrong, X, power=False).verdict == "pass"
+    assert check(right, X, order=2, power=False).verdict == "pass"
+    report = check(wrong, X, order=2, power=False)
+    assert report.verdict == "fail"
+    assert outcome(report, "order 2") == "fail"
+
+
+def test_straight_through_is_reported_and_can_be_declared():
+    rounded = pulled(lambda x: jnp.round(x), lambda g, x: (g,))
+
+    def fun(x, y):
+        return rounded(x) * y
+
+    report = check(fun, X, Y, power=False)
+    assert [v.verdict for v in report.leaves] == ["fail", "pass"]
+    declared = check(fun, X, Y, expected="x", power=False)
+    assert declared.verdict == "pass"
+    assert leaf(declared, "x").expected
+    assert "as declared" in declared.summary
+    # A declaration that is no longer true fails, and so does one of a leaf that does not exist.
+    stale = check(fun, X, Y, expected=["x", "y"], power=False)
+    assert stale.verdict == "fail"
+    assert leaf(stale, "y").verdict == "fail"
+    with pytest.raises(ValueError, match="'z'"):
+        check(fun, X, Y, expected="z")
+
+
+def test_clipping_is_a_deviation_that_can_be_declared():
+    clipped = pulled(jnp.sin, lambda g, x: (jnp.clip(g * jnp.cos(x), -0.1, 0.1),))
+    assert check(clipped, X, power=False).verdict == "fail"
+    assert check(clipped, X, expected="*", power=False).verdict == "pass"
+
+
+def test_stop_gradient_is_a_deviation():
+    def detached(x, y):
+        return x * lax.stop_gradient(y)
+
+    report = check(detached, X, Y, power=False)
+    assert [v.verdict for v in report.leaves] == ["pass", "fail"]
+    assert "dead leaf" in leaf(report, "y").pattern
+    assert "stop_gradient" in report.summary
+    assert check(detached, X, Y, expected="y", power=False).verdict == "pass"
+    # One that changes nothing is none: the shift of a softmax.
+    assert check(jax.nn.softmax, X, power=False).verdict == "pass"
+
+
+def test_legitimate_zeros_pass():
+    assert check(lambda x, unused: x**2, X, Y, power=False).verdict == "pass"
+    assert check(lambda x: jnp.maximum(x - 100, 0), X, power=False).verdict == "pass"
+    assert check(lambda x: jnp.floor(x), X, power=False).verdict == "pass"
+
+
+def test_nan_and_infinity_fail_and_name_the_leaf():
+    report = check(lambda x, y: jnp.where(x > 0, jnp.sqrt(x), 0) * y, jnp.abs(X).at[1, 2].set(-1), Y, power=False)
+    assert [v.verdict for v in report.leaves] == ["fail", "pass"]
+    assert "NaN in 1 elements" in leaf(report, "x").note
+    assert leaf(report, "x").worst.index == (1, 2)
+    report = check(jnp.sqrt, jnp.asarray([0.0, 1.0], jnp.float32), power=False)
+    assert report.verdict == "fail"
+    assert "infinite" in report.leaves[0].note
+    allowed = check(jnp.sqrt, jnp.asarray([0.0, 1.0], jnp.float32), allow_nonfinite=True, power=False)
+    assert allowed.verdict == "pass", str(allowed)
+
+
+def test_a_rule_that_is_right_where_autodiff_is_not():
+    def safe_norm(x):
+        return jnp.sqrt(jnp.sum(x**2))
+
+    def backward(g, x):
+        n = safe_norm(x)
+        return (jnp.where(n > 0, g * x / jnp.where(n > 0, n, 1), 0),)
+
+    # Autodiff of the primal is NaN at 0; 0 lies between the one-sided derivatives −1 and 1.
+    assert check(pulled(safe_norm, backward), jnp.zeros(3, jnp.float32), power=False).verdict == "kink"
+    two = pulled(safe_norm, lambda g, x: (2 + 0 * x,))
+    assert check(two, jnp.zeros(3, jnp.float32), power=False).verdict == "fail"
+
+
+def test_a_while_loop_has_no_reverse_mode_but_a_rule():
+    def root(a):
+        return lax.while_loop(lambda s: jnp.any(jnp.abs(s * s - a) > 1e-6 * a), lambda s: (s + a / s) / 2, a)
+
+    a = jnp.asarray([0.3, 2.0, 9.0], jnp.float32)
+    right, wrong = (pulled(root, lambda g, a, k=k: (g * k / root(a),)) for k in (0.5, 0.6))
+    good, bad = check(right, a, power=False), check(wrong, a, power=False)
+    assert good.verdict == "pass"
+    assert good.reference.startswith("forward-mode")
+    assert bad.verdict == "fail"
+    # Without a rule only forward mode exists.
+    assert check(root, a, power=False).verdict == "pass"
+
+
+def callback_sine(x):
+    return jax.pure_callback(lambda v: np.sin(v), jax.ShapeDtypeStruct(x.shape, x.dtype), x, vmap_method="sequential")
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_a_primal_without_derivative_is_checked_by_differences_or_a_reference(dtype):
+    right, wrong = (pulled(callback_sine, lambda g, x, k=k: (k * g * jnp.cos(x),)) for k in (1.0, 1.1))
+    x = X[0].astype(dtype)
+    good = check(right, x, power=False)
+    assert good.verdict == "pass", str(good)
+    assert good.reference.startswith("differences")
+    assert check(wrong, x, power=False).verdict == "fail"
+    assert check(right, x, reference=jnp.sin, power=False).verdict == "pass"
+    assert check(wrong, x, reference=jnp.sin, power=False).verdict == "fail"
+    other = check(right, x, reference=lambda x: 2 * jnp.sin(x), power=False)
+    assert outcome(other, "value with and without derivative") == "fail"
+
+
+def test_a_rule_that_raises_fails():
+    def backward(g, x):
+        return g, x
+
+    report = check(pulled(jnp.sin, backward), X, power=False)
+    assert report.verdict == "fail"
+    assert outcome(report, "reverse mode") == "fail"
+
+
+def test_complex_arguments():
+    z = jnp.asarray([1 + 2j, 3 - 1j, -0.5j], jnp.complex64)
+    assert check(pulled(lambda z: z**3, lambda g, z: (3 * g * z**2,)), z, power=False).verdict == "pass"
+    wrong = check(pulled(lambda z: z**3, lambda g, z: (3 * g * jnp.conj(z) ** 2,)), z, power=False)
+    assert wrong.verdict == "fail"
+    assert check(lambda z: jnp.abs(z) ** 2, z, power=False).verdict == "pass"
+
+
+def test_given_cotangents_and_snippet():
+    report = check(wrong_product, X, Y, cotangents=jnp.ones((4, 3), jnp.float32), power=False)
+    assert outcome(report, "reverse mode") == "pass"
+    assert report.verdict == "fail"
+    report = check(wrong_product, X, Y, power=False)
+    names = {"fun": wrong_product, "args": (X, Y), "jax": jax, "gradcheck": gradcheck, "print": lambda *a: None}
+    exec(report.snippet, names)
+    assert float(names["got"]) == pytest.approx(report.worst.value, rel=1e-6)
+    assert float(names["got"]) == pytest.approx(-report.worst.expected, rel=1e-5)
+    with pytest.raises(ValueError, match="shapes"):
+        check(right_product, X, Y, cotangents=jnp.ones(3))
+
+
+def test_errors_at_the_boundary():
+    with pytest.raises(ValueError, match="floating argument"):
+        check(lambda n: n, np.arange(3))
+    with pytest.raises(ValueError, match="return a floating array"):
+        check(lambda x: x > 0, X)
+    with pytest.raises(ValueError, match="order"):
+        check(jnp.sin, X, order=3)
+    with pytest.raises(ValueError, match="reference"):
+        check(jnp.sin, X, reference=jnp.sum)
+
+
+def test_tolerance_can_be_given():
+    almost = pulled(jnp.sin, lambda g, x: (1.001 * g * jnp.cos(x),))
+    assert check(almost, X, power=False).verdict == "fail"
+    assert check(almost, X, tolerance=1e-2, power=False).verdict == "pass"
