@@ -121,7 +121,7 @@ def reflect(x):
 def reflect_rule(fold):
     def pull(g, x):
         n = x.shape[0]
-        d = g[2 : 2 + n]
+        d = jnp.asarray(g)[2 : 2 + n]
         if fold:
             d = d.at[1:3].add(jnp.flip(g[:2])).at[n - 3 : n - 1].add(jnp.flip(g[2 + n :]))
         return (d,)
@@ -255,7 +255,7 @@ CASES = [
          lambda g, x, u, i: (g, g[: u.shape[0]], None),
          lambda: (normal(409, 6), normal(410, 4), jnp.asarray([5, 0, 3, 3], i32)),
          "the indices not applied to the cotangent of the updates"),
-    pair("scatter_set_operand", FAMILY, overwrite, lambda g, x, u, i: (g.at[i].set(0), g[i], None),
+    pair("scatter_set_operand", FAMILY, overwrite, lambda g, x, u, i: (jnp.asarray(g).at[i].set(0), g[i], None),
          lambda g, x, u, i: (g, g[i], None), lambda: (normal(411, 6), normal(412, 3), jnp.asarray([5, 0, 3], i32)),
          "overwritten elements still receive a gradient"),
     pair("sort_inverse", FAMILY, jnp.sort, sort_rule(True), sort_rule(False), lambda: (normal(413, 9),),
