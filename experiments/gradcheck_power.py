@@ -312,10 +312,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         outcomes = run(tool, corpus, options.cases)
         everything[tool] = outcomes
         rows.append(score(tool, outcomes))
-    print(
-        f"JAX {jax.__version__}, {'float64' if jax.config.jax_enable_x64 else 'float32'} by default, "
-        f"{jax.default_backend()}\n"
-    )
+    print(f"JAX {jax.__version__}, {jnp.result_type(float)} by default, {jax.default_backend()}\n")
     show(rows)
     if "torch" in everything and len(tools) > 1:
         shared = everything["torch"].keys()
@@ -326,7 +323,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.out is not None:
         record = {
             "jax": jax.__version__,
-            "x64": bool(jax.config.jax_enable_x64),
+            "x64": jnp.result_type(float) == jnp.float64,
             "table": [asdict(row) for row in rows],
             "outcomes": {
                 tool: {name: {side: asdict(o) for side, o in sides.items()} for name, sides in found.items()}

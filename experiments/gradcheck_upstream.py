@@ -59,9 +59,9 @@ FORMS: dict[str, tuple[str, ...]] = {
     "A": ("matrix",),
     "A, labels": ("matrix", "labels"),
 }
-# Where the first form that can be traced is not the function's own: these take an integer, or a matrix.
-FORM_OF = {"expn": "n, x", "scale_gradient": "x, 2"}
-FORMS["x, 2"] = ("vector", "two")
+# Where the first form that can be traced is not the function's own; and arguments that have to be Python numbers.
+FORM_OF = {"expn": "n, x"}
+BOUND = {"scale_gradient": (2.0,)}
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,6 @@ class Result:
 def argument(kind: str, inputs: str, dtype: Any, place: int) -> Any:
     """One sample argument; `place` makes those of one call differ, except for the ties of the special inputs."""
     rng = np.random.default_rng([INPUTS.index(inputs), place])
-    if kind == "two":
-        return 2.0
     if kind == "order":
         return jnp.asarray([1, 2, 3, 1, 2, 5], jnp.int32)
     if kind == "labels":
@@ -141,6 +139,10 @@ def is_function(value: Any) -> bool:
     return callable(value) and not inspect.isclass(value) and not inspect.ismodule(value)
 
 
+def _with(fun: Callable[..., Any], last: tuple) -> Callable[..., Any]:
+    return lambda *args: fun(*args, *last)
+
+
 def public_rules(pattern: str = "*") -> list[Rule]:
     """Every public function of the modules in which a custom rule is called, each once, with the form of its call."""
     found: list[Rule] = []
@@ -158,9 +160,10 @@ def public_rules(pattern: str = "*") -> list[Rule]:
             if not is_function(fun) or id(fun) in seen or not fnmatch.fnmatch(full, pattern):
                 continue
             for form in [FORM_OF[name]] if name in FORM_OF else FORMS:
-                rules = traced(fun, form)
+                called = _with(fun, BOUND[name]) if name in BOUND else fun
+                rules = traced(called, form)
                 if rules:
-                    found.append(Rule(full, form, rules, fun))
+                    found.append(Rule(full, form, rules, called))
                     seen.add(id(fun))
                     break
     return found

@@ -5,6 +5,7 @@ import platform
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jnn.gradcheck._evidence import LeafRecord
@@ -101,6 +102,6 @@ def environment() -> dict[str, str]:
         "numpy": np.__version__,
         "python": platform.python_version(),
         "backend": jax.default_backend(),
-        "x64": str(jax.config.jax_enable_x64),
-        "matmul precision": str(jax.config.jax_default_matmul_precision),
+        "x64": str(jnp.result_type(float) == jnp.float64),
+        "matmul precision": str(jax.config.jax_default_matmul_precision),  # pyright: ignore[reportAttributeAccessIssue]
     }

@@ -138,7 +138,7 @@ def shapes(rank: int, *, sizes: Sequence[int] = ODD_SIZES, most: int = 4096) -> 
 
 def dtypes(names: Sequence[str] = DTYPES) -> Strategy[np.dtype]:
     """Floating dtypes; float64 only where x64 is enabled."""
-    usable = [n for n in names if n != "float64" or jax.config.jax_enable_x64]
+    usable = [n for n in names if n != "float64" or jnp.result_type(float) == jnp.float64]
     return st.sampled_from([jnp.dtype(n) for n in usable])
 
 
@@ -208,7 +208,7 @@ _SEEDS = st.integers(0, 2**31 - 1)
 def _made(draw: Callable[[np.random.Generator], Any], dtype: Any) -> Strategy[jax.Array]:
     """Arrays made by NumPy from a seed that Hypothesis draws."""
     kind = jnp.dtype(dtype)
-    if kind.itemsize == 8 and not jax.config.jax_enable_x64:
+    if kind.itemsize == 8 and jnp.result_type(float) != jnp.float64:
         raise ValueError(f"expected a dtype of at most 32 bits because x64 is off, got {kind}; enable jax_enable_x64")
 
     # A composite rather than a map: Hypothesis then prints the array itself.

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from jnn.networks.base import Hidden, one_each
 from jnn.networks.graph import Dag, Evaluation, choose_evaluation
@@ -140,7 +141,7 @@ def _pairs(connections: Any) -> np.ndarray:
 
 
 def _check(edges: np.ndarray, d: int, m: int, k: int) -> None:
-    def first(wrong: np.ndarray) -> str:
+    def first(wrong: npt.NDArray[np.bool] | np.bool) -> str:
         j, i = edges[np.flatnonzero(wrong)[0]]
         more = int(wrong.sum()) - 1
         return f"{j} → {i}" + (f" (and {more} more)" if more else "")

@@ -151,9 +151,8 @@ def test_the_corpus_is_as_large_as_promised() -> None:
 
 # What the engine says.
 
-RIGHT_VERDICTS: dict[str, str] = {}
-UNDECIDED = 3
-"""How many right functions may be inconclusive, in all."""
+MAY_BE_INCONCLUSIVE: frozenset[str] = frozenset()
+"""Right functions of which the engine may say that it cannot tell: at most three, and at present none."""
 
 # A few pairs of each kind for the runs in other configurations.
 SAMPLE = tuple(
@@ -184,8 +183,8 @@ def report_of(fun: Callable, case: Case, args: tuple) -> gradcheck.Report:
 @pytest.mark.parametrize("case", CASES, ids=NAMES)
 def test_a_right_function_does_not_fail(case: Case) -> None:
     report = report_of(case.right, case, case.args())
-    RIGHT_VERDICTS[case.name] = report.verdict
-    assert report.verdict in case.allowed | {"inconclusive"}, f"{case.note}\n{report}"
+    allowed = case.allowed | {"inconclusive"} if case.name in MAY_BE_INCONCLUSIVE else case.allowed
+    assert report.verdict in allowed, f"{case.note}\n{report}"
 
 
 @pytest.mark.parametrize("case", PAIRS, ids=[case.name for case in PAIRS])
@@ -194,10 +193,9 @@ def test_a_wrong_rule_fails(case: Case) -> None:
     assert report.verdict == "fail", f"{case.note}\n{report}"
 
 
-def test_at_most_three_right_functions_are_inconclusive() -> None:
-    if len(RIGHT_VERDICTS) < len(CASES):
-        pytest.skip("the whole corpus has to run in this process")
-    assert len([name for name, verdict in RIGHT_VERDICTS.items() if verdict == "inconclusive"]) <= UNDECIDED
+def test_at_most_three_right_functions_may_be_inconclusive() -> None:
+    assert set(NAMES) >= MAY_BE_INCONCLUSIVE
+    assert len(MAY_BE_INCONCLUSIVE) <= 3
 
 
 @pytest.mark.parametrize("case", SAMPLE, ids=[case.name for case in SAMPLE])

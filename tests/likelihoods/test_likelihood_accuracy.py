@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from jnn import likelihoods as lk
-from tests.likelihoods.likelihood_cases import CASES, Case, compiled
+
+from .likelihood_cases import CASES, Case, compiled
 
 EXTREMES = (0.0, 1.0, -1.0, 30.0, -30.0, 700.0, -700.0, 1e4, -1e4)
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from jnn import likelihoods as lk
-from tests.likelihoods.likelihood_cases import CASES, Case, compiled
+
+from .likelihood_cases import CASES, Case, compiled
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 

@@ -9,7 +9,8 @@ import pytest
 
 import jnn
 from jnn.activations import Activation
-from tests import typechecker
+
+from .. import typechecker
 
 H = {"tanh": np.tanh, "logistic": lambda a: 1 / (1 + np.exp(-a)), "softsign": lambda a: a / (1 + np.abs(a))}
 

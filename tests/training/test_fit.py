@@ -12,7 +12,8 @@ import jnn
 from jnn import adam, fit, mlp, objectives, rprop, steepest_descent, stopping
 from jnn.likelihoods import Bernoulli, Categorical, Gaussian, HeteroscedasticGaussian, Poisson
 from jnn.training import program
-from tests.training.training_oracles import as_numpy, recorded, recorder, squares, tanh_network
+
+from .training_oracles import as_numpy, recorded, recorder, squares, tanh_network
 
 RNG = np.random.default_rng(20)
 X = RNG.normal(size=(13, 3))

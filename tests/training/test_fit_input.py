@@ -10,7 +10,8 @@ import pytest
 from jnn import adam, dag, fit, mlp, stopping
 from jnn.likelihoods import Bernoulli, Categorical, Gaussian
 from jnn.training import NoGradientWarning
-from tests import typechecker
+
+from .. import typechecker
 
 X = np.random.default_rng(0).normal(size=(6, 2))
 Y = X[:, :1]

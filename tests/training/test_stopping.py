@@ -18,7 +18,8 @@ from jnn.training.stopping import (
     ProgressQuotient,
     TrainingProgress,
 )
-from tests.training.training_oracles import categorical_risk
+
+from .training_oracles import categorical_risk
 
 # --- plain readings: given all errors up to epoch t (validation errors None where there were none), stop at t?
 

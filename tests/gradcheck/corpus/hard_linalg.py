@@ -121,6 +121,20 @@ def while_rule(g, a):
     return (g * s * x / (1 - s * a),)
 
 
+def halley(a):
+    """y³ = a for one number, by a while loop that stops when it has converged."""
+
+    def go(state):
+        i, old, new = state
+        return (i < 50) & (jnp.abs(new - old) > 1e-6 * jnp.abs(new))
+
+    def step(state):
+        i, _, y = state
+        return i + 1, y, y * (y**3 + 2 * a) / (2 * y**3 + a)
+
+    return lax.while_loop(go, step, (i32(0), jnp.zeros_like(a), jnp.ones_like(a)))[2]
+
+
 def cube_root(a):
     """y³ = a by lax.custom_root."""
 
@@ -179,6 +193,8 @@ CASES = [
            "a rule by the implicit function theorem", IMPLICIT, primal=fixed_point),
     linear("while_implicit", vjp(while_fixed_point, while_rule), lambda: (array(0.3, 1.0, 1.7),),
            "the primal is a while loop: no reverse mode without the rule", IMPLICIT, self_test=None),
+    linear("while_vmapped", jax.vmap(vjp(halley, lambda g, a: (g / (3 * halley(a) ** 2),))),
+           lambda: (array(0.5, 2.0, 9.0),), "under vmap the loop's predicate is a vector", IMPLICIT, self_test=None),
     linear("custom_root", cube_root, lambda: (array(0.5, 2.0, 9.0),), "lax.custom_root", IMPLICIT, self_test=None),
     linear("conjugate_gradients", conjugate_gradients, lambda: (spd(827, 4), normal(828, 4)),
            "custom_linear_solve inside", IMPLICIT, self_test=1e5),
