@@ -20,7 +20,7 @@ import numpy as np
 from jax import lax
 
 from jnn.gradcheck import _jaxprs
-from jnn.gradcheck._rewrite import strong
+from jnn.gradcheck._rewrite import advanced, strong
 
 STEPS = {"floor", "ceil", "round", "sign", "nextafter"}
 OPAQUE = {
@@ -283,13 +283,18 @@ class Promotion:
         going, body = self.closed(eqn.params["cond_jaxpr"]), self.closed(eqn.params["body_jaxpr"])
         extra = jnp.int32(0) if self.knobs is None else self.knobs.extra
 
+        def running(state: list[Dual]) -> Any:
+            return going([*duals[:n_cond], *state])[0].low
+
         def unfinished(state: tuple[Any, list[Dual]]) -> Any:
-            return going([*duals[:n_cond], *state[1]])[0].low | (state[0] < extra)
+            return jnp.any(running(state[1])) | (state[0] < extra)
 
         def iterate(state: tuple[Any, list[Dual]]) -> tuple[Any, list[Dual]]:
-            done = ~going([*duals[:n_cond], *state[1]])[0].low
+            done = ~jnp.any(running(state[1]))
             out = body([*duals[n_cond : n_cond + n_body], *state[1]])
-            return state[0] + done.astype(jnp.int32), list(map(self._carried, out, dtypes))
+            new, tree = jax.tree.flatten(list(map(self._carried, out, dtypes)))
+            new = advanced(running(state[1]) | done, new, jax.tree.leaves(state[1]))
+            return state[0] + done.astype(jnp.int32), jax.tree.unflatten(tree, new)
 
         return lax.while_loop(unfinished, iterate, (jnp.int32(0), carry))[1]
 

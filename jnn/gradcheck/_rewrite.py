@@ -96,11 +96,14 @@ class Rewriting:
         n_cond, n_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
         cond_consts, body_consts, carry = values[:n_cond], values[n_cond : n_cond + n_body], values[n_cond + n_body :]
         cond, body = self.closed(eqn.params["cond_jaxpr"]), self.closed(eqn.params["body_jaxpr"])
-        return lax.while_loop(
-            lambda state: cond(*cond_consts, *state)[0],
-            lambda state: like(body(*body_consts, *state), state),
-            list(map(strong, carry)),
-        )
+
+        def running(state: list[Any]) -> Any:
+            return cond(*cond_consts, *state)[0]
+
+        def iterate(state: list[Any]) -> list[Any]:
+            return advanced(running(state), like(body(*body_consts, *state), state), state)
+
+        return lax.while_loop(lambda state: jnp.any(running(state)), iterate, list(map(strong, carry)))
 
 
 def strong(value: Any) -> Any:
@@ -112,6 +115,14 @@ def strong(value: Any) -> Any:
 def like(values: Sequence[Any], models: Sequence[Any]) -> list[Any]:
     """The values without weak types where their models have none."""
     return [strong(value) for value, _ in zip(values, models, strict=True)]
+
+
+def advanced(running: Any, new: list[Any], old: list[Any]) -> list[Any]:
+    """One iteration of a while loop: under vmap its condition has an axis, and lanes that have ended keep their state."""
+    if not jnp.ndim(running):
+        return new
+    lanes = range(jnp.ndim(running))
+    return [lax.select(lax.broadcast_in_dim(running, jnp.shape(n), lanes), n, o) for n, o in zip(new, old, strict=True)]
 
 
 def without_rules(jaxpr: Any) -> tuple[Any, tuple[str, ...], tuple[str, ...]]:

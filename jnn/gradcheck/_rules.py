@@ -137,7 +137,7 @@ class _Recording:
         n = len(_sites(jaxpr, (), False, ""))
         _, records = self.evaluate(jaxpr, [*values[n_cond : n_cond + n_body], *carry], [[]] * n)
         entered, _ = self.evaluate(eqn.params["cond_jaxpr"], [*values[:n_cond], *carry], [])
-        return _jaxprs.bind(eqn, values), [(operands, reached & entered[0]) for operands, reached in records]
+        return _jaxprs.bind(eqn, values), [(operands, reached & jnp.any(entered[0])) for operands, reached in records]
 
     def _cond(self, eqn: Any, values: list[Any], taps: list[list[Any]]) -> tuple[list[Any], list[Record]]:
         branches = eqn.params["branches"]
