@@ -1,5 +1,6 @@
 """`python -m experiments`."""
 
+import contextlib
 import importlib.util
 import sys
 
@@ -21,8 +22,11 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
+    import jnn
     from experiments import command_line  # only now: it imports what may be missing
 
+    with contextlib.suppress(OSError):  # a home that cannot be written to: compile everything again
+        jnn.enable_compilation_cache()
     return command_line.main(sys.argv[1:])
 
 

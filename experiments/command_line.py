@@ -37,7 +37,8 @@ def parser(names: Sequence[str] = ()) -> argparse.ArgumentParser:
         about = (
             "Try out what the lecture claims, on real data; print tables, and write one HTML report with pictures.\n"
             "Without a name, all experiments are run, in about a minute or two. Ctrl-C finishes what has begun and\n"
-            f"keeps what is done.\n\nexperiments:\n{listed}"
+            "keeps what is done. Compiled programs are kept in ~/.cache/jnn: a second run starts sooner.\n\n"
+            f"experiments:\n{listed}"
         )
     made = argparse.ArgumentParser(
         prog="python -m experiments", description=about, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -1,6 +1,6 @@
 """Which wrong derivatives does a gradient checker see, and how often does it call a right one wrong?
 
-    python -m experiments.gradcheck_power [--tools jnn jax chex torch] [--cases PATTERN] [--out FILE.json]
+    python -m experiments.gradcheck_power [--tools jnn jax chex torch] [--cases PATTERN] [--out FILE.json [--resume]]
 
 Runs the corpus of tests/gradcheck/corpus (wrong rules, each beside its right twin, and right functions that are hard)
 through jnn.gradcheck, jax.test_util.check_grads and chex.assert_numerical_grads at their defaults, with JAX's default
@@ -13,6 +13,9 @@ for the function asked for.
 from its twin either accepts both or rejects both. "False alarms" are right functions that are rejected: twins, and hard
 functions, counted apart. An exception that is not a verdict (the tool cannot run the function) is counted by itself,
 and neither as an alarm nor as a success.
+
+Every outcome is saved as soon as it is known; interrupted, the program prints the table of what it has, and goes on
+from there with --resume.
 """
 
 import argparse
@@ -44,7 +47,7 @@ class Outcome:
 
     verdict: str
     detail: str
-    seconds: float
+    seconds: float  # of processor time
 
 
 @dataclass(frozen=True)
@@ -164,12 +167,12 @@ TOOLS: dict[str, tuple[str, Callable[..., tuple[str, str]]]] = {
 
 def timed(run: Callable[[], tuple[str, str]]) -> Outcome:
     """The outcome of one call, with anything that it raises."""
-    started = time.perf_counter()
+    started = time.process_time()  # so that a busy machine does not count
     try:
         verdict, detail = run()
     except Exception as error:  # a tool that falls over is a result of this experiment
         verdict, detail = ERROR, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    return Outcome(verdict, detail, time.perf_counter() - started)
+    return Outcome(verdict, detail, time.process_time() - started)
 
 
 def functions(tool: str, corpus: ModuleType, pattern: str) -> Iterator[tuple[str, str, Callable[[], tuple[str, str]]]]:
@@ -192,8 +195,8 @@ def functions(tool: str, corpus: ModuleType, pattern: str) -> Iterator[tuple[str
 
 def score(tool: str, outcomes: dict[str, dict[str, Outcome]]) -> Score:
     """The counts of one tool from its outcomes by case."""
-    pairs = [o for o in outcomes.values() if "wrong" in o]
-    alone = [o["right"] for o in outcomes.values() if "wrong" not in o]
+    pairs = [o for o in outcomes.values() if len(o) == 2]  # of an interrupted run, the last may lack its wrong rule
+    alone = [o["right"] for o in outcomes.values() if list(o) == ["right"]]
     everything = [o for entry in outcomes.values() for o in entry.values()]
     return Score(
         tool=tool,
@@ -217,15 +220,57 @@ def progress(i: int, total: int, what: str, every: int = 25) -> None:
         print(f"{i + 1} of {total}: {what}", file=sys.stderr, flush=True)
 
 
-def run(tool: str, corpus: ModuleType, pattern: str = "*") -> dict[str, dict[str, Outcome]]:
-    """All outcomes of one tool: by case, then "right" and "wrong"."""
-    outcomes: dict[str, dict[str, Outcome]] = {}
+Outcomes = dict[str, dict[str, Outcome]]  # by case, then "right" and "wrong"
+
+
+def run(
+    tool: str, corpus: ModuleType, pattern: str, outcomes: Outcomes, save: Callable[[], None] = lambda: None
+) -> None:
+    """Put all outcomes of one tool into `outcomes`, except those that are there already, saving after each."""
     calls = list(functions(tool, corpus, pattern))
     for i, (name, side, call) in enumerate(calls):
         progress(i, len(calls), f"{tool}: {name}")
-        outcomes.setdefault(name, {})[side] = timed(call)
+        if side not in outcomes.get(name, {}):
+            outcomes.setdefault(name, {})[side] = timed(call)
+            save()
     progress(0, 0, "")
-    return outcomes
+
+
+def write(path: Path, record: dict[str, Any]) -> None:
+    """Save a record as JSON, by renaming, so that an interruption leaves the old file or the new one."""
+    beside = path.with_name(path.name + ".part")
+    beside.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    beside.replace(path)
+
+
+def settings() -> dict[str, Any]:
+    """What the outcomes depend on besides the corpus and the tools."""
+    return {"jax": jax.__version__, "x64": jnp.result_type(float) == jnp.float64}
+
+
+def plain(everything: dict[str, Outcomes]) -> dict[str, Any]:
+    """All outcomes as nested dictionaries."""
+    return {
+        tool: {name: {side: asdict(o) for side, o in sides.items()} for name, sides in found.items()}
+        for tool, found in everything.items()
+    }
+
+
+def saved(path: Path) -> dict[str, Outcomes]:
+    """The outcomes by tool in a file of an earlier run; none where there is no file.
+
+    Raises:
+        ValueError: the file was made with another JAX or other settings.
+    """
+    if not path.exists():
+        return {}
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if any(record[key] != value for key, value in settings().items()):
+        raise ValueError(f"expected results of {settings()} in {path}, got other settings; choose another file")
+    return {
+        tool: {name: {side: Outcome(**o) for side, o in sides.items()} for name, sides in found.items()}
+        for tool, found in record["outcomes"].items()
+    }
 
 
 HEADINGS = (
@@ -236,7 +281,7 @@ HEADINGS = (
     "false alarms: hard functions",
     "inconclusive",
     "cannot run",
-    "seconds",
+    "CPU seconds",
 )
 
 
@@ -289,6 +334,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--tools", nargs="+", choices=tuple(TOOLS), help="tools to run; by default all installed ones")
     made.add_argument("--cases", default="*", metavar="PATTERN", help="only cases whose name matches, as in 'softmax*'")
     made.add_argument("--out", type=Path, metavar="FILE.json", help="where the table and every outcome are saved")
+    made.add_argument("--resume", action="store_true", help="take over what --out FILE.json holds already")
     made.add_argument("--list", action="store_true", help="list, per tool, each case that it did not get right")
     return made
 
@@ -307,30 +353,39 @@ def main(argv: Sequence[str] | None = None) -> int:
         if tool not in installed:
             print(f"{tool} is not installed; leave it out, or install it", file=sys.stderr)
             return 2
-    rows, everything = [], {}
-    for tool in tools:
-        outcomes = run(tool, corpus, options.cases)
-        everything[tool] = outcomes
-        rows.append(score(tool, outcomes))
+    if options.resume and options.out is None:
+        print("--resume needs --out FILE.json, the file to go on from", file=sys.stderr)
+        return 2
+    try:
+        earlier = saved(options.out) if options.resume else {}
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    everything: dict[str, Outcomes] = {tool: earlier.get(tool, {}) for tool in tools}
+
+    def save() -> None:
+        if options.out is not None:
+            rows = [asdict(score(tool, everything[tool])) for tool in tools]
+            write(options.out, {**settings(), "table": rows, "outcomes": plain({**earlier, **everything})})
+
+    interrupted = False
+    try:
+        for tool in tools:
+            run(tool, corpus, options.cases, everything[tool], save)
+    except KeyboardInterrupt:
+        interrupted = True
+    save()
     print(f"JAX {jax.__version__}, {jnp.result_type(float)} by default, {jax.default_backend()}\n")
-    show(rows)
+    show([score(tool, everything[tool]) for tool in tools])
     if "torch" in everything and len(tools) > 1:
         shared = everything["torch"].keys()
         print(f"\nThe {len(shared)} pairs that translate to torch, by every tool:\n")
         show([score(tool, {n: o for n, o in found.items() if n in shared}) for tool, found in everything.items()])
     if options.list:
         print("", *(line for tool in tools for line in notable(tool, everything[tool])), sep="\n")
-    if options.out is not None:
-        record = {
-            "jax": jax.__version__,
-            "x64": jnp.result_type(float) == jnp.float64,
-            "table": [asdict(row) for row in rows],
-            "outcomes": {
-                tool: {name: {side: asdict(o) for side, o in sides.items()} for name, sides in found.items()}
-                for tool, found in everything.items()
-            },
-        }
-        options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    if interrupted:
+        print("\ninterrupted: this is part of the table; --out FILE.json --resume goes on", file=sys.stderr)
+        return 130
     return 0
 
 

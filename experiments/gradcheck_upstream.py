@@ -1,6 +1,6 @@
 """Are the custom rules of JAX and optax right?
 
-    python -m experiments.gradcheck_upstream [--functions PATTERN] [--dtypes float32 bfloat16] [--out FILE.json]
+    python -m experiments.gradcheck_upstream [--functions PATTERN] [--dtypes DTYPE ...] [--out FILE.json [--resume]]
 
 Every public function of jax.nn, jax.numpy, jax.numpy.linalg, jax.scipy.special and optax is traced on sample arguments
 (a vector; two to four vectors; a matrix; a matrix and labels; ...). Those whose program contains a call with a custom
@@ -12,6 +12,9 @@ dtype that the function does not take as well ("unsupported").
 The table has one row a function and dtype: the verdict at each input. `kink` says that the derivative lies between the
 one-sided ones (relu at 0); `fail` is printed with what was seen, and is not yet a fault of the library: a rule may
 deviate on purpose (optax.scale_gradient), or take a convention at a point where no derivative exists.
+
+Every result is saved as soon as it is known; interrupted, the program prints the table of what it has, and goes on
+from there with --resume.
 """
 
 import argparse
@@ -20,6 +23,7 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import itertools
 import json
 import sys
 import warnings
@@ -32,7 +36,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.gradcheck_power import progress
+from experiments.gradcheck_power import progress, write
 from jnn import gradcheck
 
 MODULES = (
@@ -252,35 +256,66 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES), help="default: both")
     made.add_argument("--inputs", nargs="+", choices=INPUTS, default=list(INPUTS), help="default: all")
     made.add_argument("--out", type=Path, metavar="FILE.json", help="where every result is saved")
+    made.add_argument("--resume", action="store_true", help="take over what --out FILE.json holds already")
     return made
+
+
+def saved(path: Path | None, versions: dict[str, str]) -> dict[tuple[str, str, str], Result]:
+    """The results of an earlier run, by function, dtype and kind of input.
+
+    Raises:
+        ValueError: no file is named, or it was made with other versions.
+    """
+    if path is None:
+        raise ValueError("--resume needs --out FILE.json, the file to go on from")
+    if not path.exists():
+        return {}
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if any(record[name] != version for name, version in versions.items()):
+        raise ValueError(f"expected results of {versions} in {path}, got other versions; choose another file")
+    return {(r["function"], r["dtype"], r["inputs"]): Result(**r) for r in record["results"]}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Find the rules, check them, print the table and what failed, save it."""
     options = parser().parse_args(argv)
+    versions = {name: importlib.import_module(name).__version__ for name in ("jax", "optax")}
+    results: dict[tuple[str, str, str], Result] = {}
+    if options.resume:
+        try:
+            results = saved(options.out, versions)
+        except ValueError as error:
+            print(error, file=sys.stderr)
+            return 2
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecated names are tried too
         rules = public_rules(options.functions)
         if not rules:
             print(f"no public function with a custom rule is called {options.functions!r}", file=sys.stderr)
             return 2
-        results = []
-        for i, rule in enumerate(rules):
-            progress(i, len(rules), rule.name, every=1)
-            results += [examined(rule, inputs, dtype) for dtype in options.dtypes for inputs in options.inputs]
+        interrupted = False
+        try:
+            for i, rule in enumerate(rules):
+                progress(i, len(rules), rule.name, every=1)
+                for dtype, inputs in itertools.product(options.dtypes, options.inputs):
+                    if (rule.name, dtype, inputs) not in results:
+                        results[rule.name, dtype, inputs] = examined(rule, inputs, dtype)
+                        if options.out is not None:
+                            write(options.out, {**versions, "results": [asdict(r) for r in results.values()]})
+        except KeyboardInterrupt:
+            interrupted = True
     progress(0, 0, "")
-    versions = {name: importlib.import_module(name).__version__ for name in ("jax", "optax")}
     named = ", ".join(f"{name} {version}" for name, version in versions.items())
     print(f"{named}; public functions with custom rules: {len(rules)}\n")
-    show(table(rules, results))
-    counts = {v: sum(r.verdict == v for r in results) for v in sorted({r.verdict for r in results})}
+    show(table(rules, list(results.values())))
+    counts = {v: sum(r.verdict == v for r in results.values()) for v in sorted({r.verdict for r in results.values()})}
     print("\n" + ", ".join(f"{n} {verdict}" for verdict, n in counts.items()) + "\n")
-    for r in results:
+    for r in results.values():
         if r.verdict not in ("pass", "outside", "unsupported"):
             print(f"{r.verdict}: {r.function}({r.form}), {r.dtype}, {r.inputs}: {r.detail}")
-    if options.out is not None:
-        record = {**versions, "results": [asdict(r) for r in results]}
-        options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    if interrupted:
+        print("\ninterrupted: this is part of the table; --out FILE.json --resume goes on", file=sys.stderr)
+        return 130
     return 0
 
 

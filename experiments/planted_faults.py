@@ -40,6 +40,7 @@ GRADIENTS = "tests/backprop/test_gradients.py"
 OPTIMIZERS = "tests/test_optimizers.py"
 FIT = "tests/training/test_fit.py"
 STOPPING = "tests/training/test_stopping.py"
+ENSEMBLES = "tests/ensembles/test_fit.py"
 TRANSFORMS = "tests/test_transforms.py"
 OBJECTIVES = "tests/test_objectives.py"
 
@@ -327,15 +328,15 @@ FAULTS = [
     Fault(
         "fit: the last, smaller batch dropped",
         "jnn/training/program.py",
-        "steps = -(-train.count // size)",
-        "steps = train.count // size",
+        "present = jnp.clip(actual - first, 0, size).astype(wide)",
+        "present = jnp.where(actual - first < size, 0, size).astype(wide)",
         f"{FIT}::test_every_example_counts_once_an_epoch",
     ),
     Fault(
         "fit: the last batch filled with examples counted twice",
         "jnn/training/program.py",
-        "counts = jnp.where(jnp.arange(size) < present, counts, jnp.zeros((), dtype))",
-        "pass",
+        "counts = jnp.where(there, scale[:, None], jnp.zeros((), wide)).astype(dtype)",
+        "counts = jnp.broadcast_to(scale[:, None], there.shape).astype(dtype)",
         f"{FIT}::test_every_example_counts_once_an_epoch",
     ),
     Fault(
@@ -347,7 +348,7 @@ FAULTS = [
     ),
     Fault(
         "fit: the last hypothesis instead of the best",
-        "jnn/training/fitting.py",
+        "jnn/training/result.py",
         "params=state.best_params,\n        last_params",
         "params=state.params,\n        last_params",
         f"{STOPPING}::test_the_hypothesis_with_the_lowest_validation_risk_is_returned",
@@ -376,16 +377,51 @@ FAULTS = [
     Fault(
         "stratified validation on examples that are trained on",
         "jnn/training/splitting.py",
-        "jnp.nonzero(~is_held_out, size=count - held_out)",
-        "jnp.nonzero(is_held_out, size=count - held_out)",
+        "(jnp.asarray(rest) + start) // trained",
+        "jnp.asarray(rest) // trained",
         "tests/training/test_splitting.py::test_each_class_gives_its_share_up_to_rounding",
     ),
     Fault(
         "divergence: the diverged weights kept",
         "jnn/training/program.py",
-        "keep = functools.partial(_select, finite)",
-        "keep = functools.partial(_select, True)",
+        "good = finite & active",
+        "good = active",
         "tests/training/test_interruption.py::test_divergence_is_told_and_the_last_good_hypothesis_kept",
+    ),
+    Fault(
+        "ensembles: members that have ended go on",
+        "jnn/training/program.py",
+        "good = finite & active",
+        "good = finite",
+        f"{ENSEMBLES}::test_members_are_what_fit_makes_of_them_alone",
+    ),
+    Fault(
+        "ensembles: a step for a batch without examples",
+        "jnn/training/program.py",
+        "_select(share > 0, (new_params",
+        "_select(share >= 0, (new_params",
+        f"{ENSEMBLES}::test_a_batch_that_is_missing_makes_no_step",
+    ),
+    Fault(
+        "ensembles: neurons that a narrow member does not have are trained",
+        "jnn/training/program.py",
+        "grads = jax.tree.map(lambda g, there: g * there, grads, data.present)",
+        "pass",
+        f"{ENSEMBLES}::test_a_padded_unit_never_changes_anything",
+    ),
+    Fault(
+        "ensembles: examples that are none are validated on",
+        "jnn/training/program.py",
+        "return (rows >= 0).astype(dtype) if v is None",
+        "return jnp.ones_like(rows, dtype) if v is None",
+        f"{ENSEMBLES}::test_rows_by_member_are_a_data_set_of_their_own",
+    ),
+    Fault(
+        "ensembles: the variance of the means forgotten",
+        "jnn/ensembles/ensemble.py",
+        "likelihood.variance(a) + (likelihood.mean(a) - mean) ** 2",
+        "likelihood.variance(a)",
+        f"{ENSEMBLES}::test_mean_and_moments_of_the_mixture",
     ),
     Fault(
         "standardize: the variance instead of its root",

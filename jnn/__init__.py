@@ -6,13 +6,16 @@ checked against the other, and training is one compiled program. See the README 
 
 from jnn import activations as activations
 from jnn import backprop as backprop
+from jnn import ensembles as ensembles
 from jnn import gradcheck as gradcheck
 from jnn import likelihoods as likelihoods
 from jnn import networks as networks
 from jnn import objectives as objectives
 from jnn import optimizers as optimizers
+from jnn import persistence as persistence
 from jnn import training as training
 from jnn import transforms as transforms
+from jnn.compilation import enable_compilation_cache as enable_compilation_cache
 from jnn.networks import dag as dag
 from jnn.networks import describe as describe
 from jnn.networks import mlp as mlp

@@ -319,8 +319,17 @@ def _initial_steps(given: Number | Weights | Callable[[Weights], Weights], param
 
 
 def _transformation(init: Callable[..., Any], update: Callable[..., Any]) -> optax.GradientTransformationExtraArgs:
+    update.elementwise = True  # type: ignore[attr-defined]  (see `is_elementwise`)
     # optax declares that an update takes any tree of arrays as its state; a rule takes none but its own.
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def is_elementwise(optimizer: optax.GradientTransformation) -> bool:
+    """Whether each weight's update depends on that weight's own gradients alone, as far as is known.
+
+    True of this module's optimizers as they are; of none inside a chain, and of none of optax's.
+    """
+    return getattr(optimizer.update, "elementwise", False)
 
 
 def _state_dtype(w: ArrayLike) -> Any:

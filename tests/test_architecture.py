@@ -18,6 +18,7 @@ PACKAGE = ROOT / "jnn"
 
 # From the bottom up: a module imports only from those before it.
 ORDER = [
+    "compilation",
     "activations",
     "likelihoods",
     "networks",
@@ -27,8 +28,10 @@ ORDER = [
     "objectives",
     "backprop",
     "training",
+    "ensembles",
+    "persistence",
 ]
-INDEPENDENT = {"optimizers", "gradcheck"}  # know nothing of the rest
+INDEPENDENT = {"compilation", "optimizers", "gradcheck"}  # know nothing of the rest
 
 
 def modules():
@@ -83,6 +86,8 @@ FIXED = [
     "likelihoods.Bernoulli",
     "likelihoods.Categorical",
     "likelihoods.Poisson",
+    "gradcheck.check",
+    "gradcheck.compare",
 ]
 
 

@@ -1,1 +1,1 @@
-"""Speed, measured side by side."""
+"""Speed, measured side by side: run `python -m experiments.benchmarks --help`."""

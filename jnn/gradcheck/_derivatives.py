@@ -29,10 +29,15 @@ def plain_knobs() -> Knobs:
     return Knobs(np.float64(0), np.int32(0))
 
 
+QUICK: dict[str, Any] = {"xla_backend_optimization_level": 0}
+if jax.__version_info__ < (0, 11):  # pyright: ignore[reportAttributeAccessIssue]
+    QUICK["xla_cpu_use_fusion_emitters"] = False  # newer ones have one kind of emitters; of the two, these are quicker
+
+
 def quick(size: int) -> Callable[[Callable[..., Any]], Any]:
     """A jit for oracles of small functions on CPU: compiled with fewer optimizations, since compiling is the cost."""
     if jax.default_backend() == "cpu" and size < 20_000:
-        return functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+        return functools.partial(jax.jit, compiler_options=QUICK)
     return jax.jit
 
 
@@ -108,8 +113,8 @@ class Derivatives:
 
     # -- what it should be --------------------------------------------------------------------------------------------
 
-    def _naive_pull(self, arrays: Arrays, w: Arrays) -> tuple[Arrays, Arrays]:
-        plain, problem = core.jaxpr_as_fun(self.primal), self.problem
+    def _naive_pull(self, arrays: Arrays, w: Arrays, primal: Any = None) -> tuple[Arrays, Arrays]:
+        plain, problem = core.jaxpr_as_fun(self.primal if primal is None else primal), self.problem
         y, back = jax.vjp(lambda *x: plain(*problem.merged(arrays, x)), *problem.differentiable(arrays))
         return list(y), list(back(list(w)))
 
@@ -122,6 +127,12 @@ class Derivatives:
     def naive(self) -> Callable[..., tuple[Arrays, Arrays]]:
         """(outputs, gradients) of the primal without rules in the function's own dtypes, for arrays and a cotangent."""
         return jax.jit(self._naive_pull)
+
+    @functools.cached_property
+    def with_stop_gradient(self) -> Callable[..., tuple[Arrays, Arrays]]:
+        """`naive` of the primal without rules but with its stop_gradients."""
+        detached, _, _ = without_rules(self.reference.jaxpr, detach=True)
+        return jax.jit(functools.partial(self._naive_pull, primal=detached))
 
     @functools.cached_property
     def naive_push(self) -> Callable[..., tuple[Arrays, Arrays]]:

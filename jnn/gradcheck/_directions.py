@@ -116,6 +116,8 @@ def varied(values: Sequence[Any], paths: Sequence[str], seed: int, round_: int, 
             continue
         rng = generator(seed, f"variation {round_}", path)
         array = np.asarray(value)
+        factor = rng.uniform(-1, 1, array.shape)
+        factor = 1 + np.multiply(factor, eps, out=factor if array.ndim else None)
         wide = array.astype(np.result_type(array.dtype, np.float64) if array.dtype.kind == "c" else np.float64)
-        changed.append((wide * (1 + eps * rng.uniform(-1, 1, array.shape))).astype(array.dtype))
+        changed.append(np.multiply(wide, factor).astype(array.dtype, copy=False))
     return changed

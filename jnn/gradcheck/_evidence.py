@@ -2,12 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from jnn.gradcheck._judge import Comparison, ulp
+from jnn.gradcheck._judge import Comparison
 from jnn.gradcheck._problem import Leaf
 from jnn.gradcheck.report import Element, ErrorByElement, LeafEvidence, StepCurve
 
@@ -26,14 +26,24 @@ class Dispute:
     settled: dict[int, str] = dataclasses.field(default_factory=dict)
 
 
-def element(leaf: Leaf, flat: int, value: float, expected: float, error: float, allowed: float, probe: str) -> Element:
+def element(
+    leaf: Leaf,
+    flat: int,
+    value: float,
+    expected: float,
+    error: float,
+    allowed: float,
+    probe: str,
+    of_largest: bool = False,
+) -> Element:
     """An element by its index into the flat (real) array of a leaf."""
     suffix = ""
     if np.issubdtype(np.dtype(leaf.dtype), np.complexfloating):
         suffix = (".real", ".imag")[flat % 2]
         flat //= 2
     index = tuple(int(k) for k in np.unravel_index(flat, leaf.shape)) if leaf.shape else ()
-    return Element(leaf.path + suffix, index, float(value), float(expected), float(error), float(allowed), probe)
+    path = leaf.path + suffix
+    return Element(path, index, float(value), float(expected), float(error), float(allowed), probe, of_largest)
 
 
 class LeafRecord:
@@ -54,9 +64,8 @@ class LeafRecord:
         self.notes: dict[str, None] = {}
         self.pattern = ""
         self.verdict = "pass"
+        self.outcomes: dict[str, str] = {}  # by mode: "reverse", "forward"
         self.wrong_share = 0.0
-        self.zero_rule = True
-        self.zero_truth = True
 
     def add(self, index: int, probe: str, comparison: Comparison, shown_as: Leaf | None = None) -> None:
         """Take in the comparison that one probe made; `shown_as` is the output leaf, for a forward rule."""
@@ -64,30 +73,31 @@ class LeafRecord:
         if not comparison.truth.size:
             return
         self.comparisons += comparison.truth.size
-        value, allowed = comparison.shown()
-        unit = ulp(comparison.truth, comparison.dtype)
-        with np.errstate(all="ignore"):
-            error = np.abs(value - comparison.truth)
-            error = np.where(np.isfinite(error), error, np.inf)
-            excess = error / allowed
-            ulps, allowed_ulps = error / unit, allowed / unit
-        excess = np.where(np.isnan(excess), np.inf, excess)
-        self.zero_rule &= not np.any(value)
-        self.zero_truth &= not np.any(comparison.truth)
+        value, excess, ulps, allowed_ulps, resolution = (np.empty(comparison.truth.shape) for _ in range(5))
+        for place, part in comparison.parts():
+            value[place], allowed = part.shown()
+            unit = part.unit()
+            with np.errstate(all="ignore"):
+                error = np.abs(value[place] - part.truth)
+                error = np.where(np.isfinite(error), error, np.inf)
+                beyond = error / allowed
+                excess[place] = np.where(np.isnan(beyond), np.inf, beyond)
+                ulps[place], allowed_ulps[place] = error / unit, allowed / unit
+            resolution[place] = part.resolution()
         at = int(np.argmax(excess))
         if excess[at] > self._excess:
             self._excess = float(excess[at])
-            self.worst = element(
-                leaf, at, value[at], comparison.truth[at], ulps[at], allowed_ulps[at], probe
-            )  # fmt: skip
-        self._ulps.append(float(np.median(ulps)))
+            numbers = value[at], comparison.truth[at], ulps[at], allowed_ulps[at]
+            self.worst = element(leaf, at, *numbers, probe, bool(comparison.small()[at]))
+        present = (value != 0) | (comparison.truth != 0)  # zeros that are zero say nothing of the error
+        if present.any():
+            self._ulps.append(float(np.median(ulps[present])))
         if self.errors is None or excess[at] > 1 >= self._excess:
             self.errors = _plotted(ulps, allowed_ulps)
-        resolution = comparison.resolution()
         if np.any(comparison.truth):
             self.detectable = min(self.detectable, float(resolution.min()))
             self._typical.append(float(np.median(resolution[comparison.truth != 0])))
-        wrong = comparison.formula_wrong() | comparison.arithmetic_wrong()
+        wrong = comparison.wrong()
         if wrong.any():
             self.disputes.append(Dispute(index, np.flatnonzero(wrong), comparison, leaf))
             self.wrong_share = max(self.wrong_share, float(wrong.mean()))
@@ -95,22 +105,30 @@ class LeafRecord:
         if shown_as is None and (comparison.truth.size <= KEPT or not self.compared):
             self.compared.append((index, comparison))
 
-    def show(self, settled: Sequence[tuple[Dispute, int]], probes: Sequence[str]) -> None:
+    def seen(self, mode: str, outcome: str) -> None:
+        """Note what an element of a mode's comparisons came to, if it is worse than what was seen before."""
+        worse = ("kink", "inconclusive", "fail")
+        if outcome in worse and worse.index(outcome) >= worse.index(self.outcomes.get(mode, worse[0])):
+            self.outcomes[mode] = outcome
+
+    def show(self, settled: Sequence[tuple[Dispute, int]], probes: Mapping[int, str]) -> None:
         """Make the worst of the elements that decided the verdict the one to report."""
         best = -1.0
         for dispute, flat in settled:
             c = dispute.comparison
             value, allowed = (a[flat] for a in c.shown())
-            unit = ulp(c.truth[flat : flat + 1], c.dtype)[0]
+            unit = c.unit()[flat]
             with np.errstate(all="ignore"):
                 error = abs(value - c.truth[flat])
                 error = error if np.isfinite(error) else np.inf
                 excess = error / allowed
             if excess > best:
                 best = excess
-                name = probes[dispute.probe] if dispute.probe >= 0 else "tangent"
+                name = probes[dispute.probe]
                 expected = c.truth[flat]
-                self.worst = element(dispute.leaf, flat, value, expected, error / unit, allowed / unit, name)
+                self.worst = element(
+                    dispute.leaf, flat, value, expected, error / unit, allowed / unit, name, bool(c.small()[flat])
+                )
 
     def evidence(self, expected: bool) -> LeafEvidence:
         """The leaf's part of the report."""

@@ -39,6 +39,10 @@ def examine(
     checks = _first(first, spared)
     if order == 2:
         checks.append(_second(first))
+    hints = ["the function calls stop_gradient: declare the leaf with expected= if that is meant"] * _detached(first)
+    broken = [i.path for i in problem.inputs if not np.all(np.isfinite(reals(first.derivatives.lows[i.position])))]
+    if broken:
+        hints.append(f"the arguments themselves are not finite in {', '.join(broken)}")
     for record in first.records:
         disputes = [d for d in record.disputes if d.probe >= 0]
         if record.verdict == "fail" and disputes:
@@ -52,7 +56,7 @@ def examine(
     return Report(
         function=problem.name,
         verdict=verdict,
-        summary=_verdict.summary(verdict, leaves, checks, first.derivatives.removed),
+        summary=_verdict.summary(verdict, leaves, checks, hints),
         leaves=leaves,
         checks=tuple(checks),
         mutations=mutations,
@@ -75,20 +79,55 @@ def _first(first: FirstOrder, spared: set[str]) -> list[Check]:
     _kinks.settle(first, allow_nonfinite=first.options.allow_nonfinite)
     checks = list(first.checks)
     forward = next((k for k, c in enumerate(checks) if c.name == "forward mode"), None)
-    if forward is not None and first.together.verdict != "pass" and not spared:
-        worst = first.together.worst
-        checks[forward] = Check("forward mode", first.together.verdict, str(worst))
+    if forward is not None and checks[forward].outcome == "pass":
+        checks[forward] = _of_mode(first, "forward", checks[forward].why, spared)
+    works = forward is not None and checks[forward].ran and checks[forward].outcome != "fail"
     if first.reverse_error is not None:
-        works = forward is not None and checks[forward].ran and checks[forward].outcome != "fail"
         checks.insert(0, Check("reverse mode", "skipped" if works else "fail", describe(first.reverse_error)))
     elif first.gradients:
         probes = ", ".join(p.name for p in first.probes[:4]) + (", ..." if len(first.probes) > 4 else "")
-        checks.insert(
-            0, Check("reverse mode", "pass", f"{len(first.probes)} cotangent{'s' * (len(first.probes) != 1)}: {probes}")
-        )
+        count = f"{len(first.probes)} cotangent{'s' * (len(first.probes) != 1)}: {probes}"
+        checks.insert(0, _of_mode(first, "reverse", count, spared))
+    for record in first.records:
+        if not record.comparisons and record.leaf.size:
+            record.notes["compared together with the other leaves only" if works else "nothing could be compared"] = (
+                None
+            )
+            record.verdict = "pass" if works else "inconclusive"
     checks += _contract.run(first, spared)
     checks.append(_opinion.run(first, spared))
     return checks
+
+
+def _of_mode(first: FirstOrder, mode: str, ran: str, spared: set[str]) -> Check:
+    """The check of one mode, as bad as what its comparisons showed in the leaves that are not declared to deviate."""
+    records = [r for r in first.records if r.leaf.path not in spared]
+    if mode == "forward" and not spared:
+        records.append(first.together)
+    found = {r.leaf.path: r.outcomes[mode] for r in records if mode in r.outcomes}
+    outcome = next((v for v in _verdict.ORDER if v in found.values()), "pass")
+    if outcome == "pass":
+        return Check(f"{mode} mode", "pass", ran)
+    if first.together.outcomes.get(mode) == outcome and not spared:
+        return Check(f"{mode} mode", outcome, str(first.together.worst))
+    bad = ", ".join(path for path, verdict in found.items() if verdict == outcome)
+    return Check(f"{mode} mode", outcome, f"{bad}; {ran}")
+
+
+def _detached(first: FirstOrder) -> bool:
+    """Whether a deviation is what the function's stop_gradients make of the derivative (most change nothing)."""
+    if not any(r.startswith("stop_gradient") for r in first.derivatives.removed):
+        return False
+    disputes = [(j, d) for j, r in enumerate(first.records) for d in r.disputes if d.probe >= 0 and r.verdict == "fail"]
+    for j, dispute in disputes[:1]:
+        w = list(first.probes[dispute.probe].values)
+        try:
+            kept = reals(first.derivatives.with_stop_gradient(first.derivatives.lows, w)[1][j]).ravel()
+        except Exception:  # the function has no such derivative: no hint, then
+            return False
+        c, at = dispute.comparison, dispute.where
+        return bool(np.any(np.abs(kept[at] - c.truth[at]) > c.allowed_arithmetic()[at]))
+    return False
 
 
 def _second(first: FirstOrder) -> Check:

@@ -38,6 +38,8 @@ OPAQUE |= {"approx_top_k", "custom_partitioning", "select_and_scatter", "reduce_
 EXACT = {"reshape", "transpose", "broadcast_in_dim", "squeeze", "expand_dims", "slice", "dynamic_slice", "rev", "pad"}
 EXACT |= {"dynamic_update_slice", "concatenate", "select_n", "gather", "neg", "abs", "max", "min", "clamp", "copy"}
 EXACT |= {"reduce_max", "reduce_min", "cummax", "cummin", "real", "imag", "conj", "complex", "split", "copy_p", "name"}
+# What makes numbers without rounding them.
+MADE = {"iota", "convert_element_type", "bitcast_convert_type", "random_bits", "threefry2x32", "random_wrap", "sign"}
 SPECIAL = {"convert_element_type", "sort", "top_k", "scan", "while", "cond"}
 SCATTERS: dict[str, Callable[..., Any]] = {
     "scatter": lax.scatter,
@@ -62,7 +64,10 @@ class Dual(NamedTuple):
 
 
 class Constant(Dual):
-    """A value that depends on no floating argument but on an inexact literal: exact, except when literals vary."""
+    """A value that depends on no floating argument but is rounded: an inexact literal, or computed from constants.
+
+    It is what the function itself computes, to the last bit, except when literals vary.
+    """
 
 
 class Knobs(NamedTuple):
@@ -114,14 +119,22 @@ class Promotion:
     def _varied(self, value: Any, dtype: Any) -> Any:
         """A constant with a relative change of a quarter to half an ulp of its dtype, where literals vary."""
         self._literals += 1
-        # A different, reproducible change for each literal and each phase; the golden ratio spreads them.
-        wave = jnp.sin(self._phase * (1.0 + 1.618033988749895 * self._literals))
-        return value * (1 + 0.25 * float(jnp.finfo(dtype).eps) * (jnp.sign(wave) + wave))
+        # A different, reproducible change for each literal, element and phase: multiples of the golden ratio (and, by
+        # element, of the plastic number), modulo one, spread evenly. (A sine would do, but takes long to compile.)
+        place = self._phase * (1.0 + 1.618033988749895 * self._literals)
+        if value.ndim:
+            place = place + 0.7548776662466927 * jnp.arange(value.size, dtype=jnp.float64).reshape(value.shape)
+        wave = 2.0 * (place - jnp.floor(place)) - 1.0
+        return value * (1 + 0.25 * float(jnp.finfo(dtype).eps) * jnp.sign(self._phase) * (jnp.sign(wave) + wave))
 
     def _constant(self, eqn: Any, duals: list[Dual]) -> list[Dual]:
-        """An equation of constants: evaluated as it is, hence the same to the last bit."""
+        """An equation of constants: evaluated as it is, hence the same to the last bit, except when literals vary.
+
+        What it computes is rounded. Of two right programs one may scale the data once, the other every term.
+        """
         out = _jaxprs.bind(eqn, [d.low for d in duals])
-        if self.knobs is None or not any(isinstance(d, Constant) for d in duals):
+        rounds = eqn.primitive.name not in EXACT | MADE or any(isinstance(d, Constant) for d in duals)
+        if self.knobs is None or not rounds:
             return [Dual(v, None) for v in out]
         floating = [jnp.issubdtype(v.aval.dtype, jnp.floating) for v in eqn.outvars]
         return [

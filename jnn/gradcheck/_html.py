@@ -85,6 +85,7 @@ def _leaves(leaves: Sequence[dict[str, Any]]) -> Markup:
             error = join(
                 [
                     tag("div", _ulps(worst["error_ulps"]), " ulps", class_="pair"),
+                    *([tag("div", "of the leaf's largest", class_="pair")] if worst["of_largest"] else []),
                     _pair("allowed", _ulps(worst["allowed_ulps"])),
                     _pair("median", _ulps(leaf["median_ulps"])),
                 ]

@@ -14,12 +14,15 @@ an element which is smaller than its largest neighbor by more than the dtype can
 """
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 EPS64 = float(np.finfo(np.float64).eps)
+PART = 1 << 16
+"""Large leaves are judged in parts of so many elements, so that temporary arrays stay small."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +70,8 @@ def reals(array: object) -> np.ndarray:
     """An array as float64; the parts of a complex one along a new last axis."""
     array = np.asarray(array)
     if np.issubdtype(array.dtype, np.complexfloating):
-        return np.stack([np.real(array), np.imag(array)], axis=-1).astype(np.float64)
-    return array.astype(np.float64)
+        return np.stack([np.real(array), np.imag(array)], axis=-1).astype(np.float64, copy=False)
+    return array.astype(np.float64, copy=False)
 
 
 def ulp(values: np.ndarray, dtype: Any) -> np.ndarray:
@@ -97,6 +100,24 @@ class Comparison:
     rounding: np.ndarray | float = 0.0
     slack: np.ndarray | float = 0.0
     tolerance: float | None = None
+
+    def parts(self) -> Iterator[tuple[slice, "Comparison"]]:
+        """The comparison in parts of at most `PART` elements, and where each lies."""
+
+        def at(values: Any, place: slice) -> Any:
+            return values[place] if np.ndim(values) else values
+
+        for start in range(0, self.truth.size, PART):
+            place = slice(start, start + PART)
+            names = ("rule", "rule64", "truth", "noise", "naive", "rounding", "slack")
+            yield place, dataclasses.replace(self, **{name: at(getattr(self, name), place) for name in names})
+
+    def wrong(self) -> np.ndarray:
+        """Where the formula or the arithmetic deviates."""
+        found = np.zeros(self.truth.shape, bool)
+        for place, part in self.parts():
+            found[place] = part.formula_wrong() | part.arithmetic_wrong()
+        return found
 
     def relative(self) -> tuple[float, float]:
         """The relative allowances: of the formula, of the arithmetic."""
@@ -148,6 +169,19 @@ class Comparison:
             self.allowed_formula(),
             self.allowed_arithmetic(),
         )
+
+    def unit(self) -> np.ndarray:
+        """The ulp in which an element's error is told: of the true value, or of the leaf's largest (one, if all are
+        zero) where the true value is zero or too small to be resolved beside it.
+        """
+        return ulp(np.where(self.small(), self._largest(), self.truth), self.dtype)
+
+    def small(self) -> np.ndarray:
+        """Where the true value is zero, or not resolved beside the leaf's largest."""
+        return self._size() <= eps_of(self.dtype) * self._largest()
+
+    def _largest(self) -> float:
+        return self.scale if np.isfinite(self.scale) and self.scale > 0 else 1.0
 
     def resolution(self) -> np.ndarray:
         """The smallest relative error that would be noticed, by element; infinite where the truth is zero."""

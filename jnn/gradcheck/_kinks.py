@@ -32,16 +32,19 @@ def settle(order: FirstOrder, *, allow_nonfinite: bool = False) -> None:
     """Judge every leaf: set its verdict, notes and pattern-free outcome from its disputed elements."""
     disputed = sorted({d.probe for r in order.records for d in r.disputes})
     hulls = {k: _hull(order, k) for k in [*[k for k in disputed if k < 0][-2:], *[k for k in disputed if k >= 0][:3]]}
+    names = {k: p.name for k, p in enumerate(order.probes)}
+    names |= {-1 - n: f"tangent {name}" for n, name in enumerate(order.tangent_names)}
     for j, record in enumerate([*order.records, order.together]):
         verdicts: dict[str, list[tuple[Dispute, int]]] = {}
         for dispute in record.disputes:
             place = j if dispute.probe >= 0 else dispute.leaf.position
             for outcome, flat in _settled(order, record, dispute, place, hulls.get(dispute.probe), allow_nonfinite):
                 verdicts.setdefault(outcome, []).append((dispute, flat))
+                record.seen("reverse" if dispute.probe >= 0 else "forward", outcome)
         for verdict in ("fail", "inconclusive", "kink"):
             if verdict in verdicts:
                 record.verdict = verdict
-                record.show(verdicts[verdict], [p.name for p in order.probes])
+                record.show(verdicts[verdict], names)
                 break
         if record.verdict == "kink":
             record.notes["at a kink: the value lies between the one-sided derivatives"] = None

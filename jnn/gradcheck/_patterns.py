@@ -74,9 +74,11 @@ def _factor(rule, truth, shape, wrong, near, x) -> str:
 
 
 def _number(c: float, near: float) -> str:
-    fraction = Fraction(c).limit_denominator(64)
+    """A factor as a simple fraction, such as a forgotten 1/2 or 1/N leaves behind, else as a decimal."""
+    fraction = Fraction(c).limit_denominator(12)
     exact = abs(float(fraction) - c) <= near * abs(c)
-    return str(fraction) if exact and fraction.numerator else f"{c:.4g}"
+    simple = 0 < abs(fraction.numerator) <= 12 or fraction.denominator == 1
+    return str(fraction) if exact and simple and fraction.numerator else f"{c:.4g}"
 
 
 def _transposed(rule, truth, shape, wrong, near, x) -> str:

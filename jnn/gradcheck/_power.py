@@ -5,7 +5,7 @@ except for the mutations that need the rule at another cotangent or at other arg
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -72,13 +72,13 @@ def mutations(order: FirstOrder) -> tuple[Mutation, ...]:
     elsewhere = _elsewhere(order)
     for j, record in enumerate(order.records):
         compared = [c for _, c in record.compared]
-        if not compared or any((c.formula_wrong() | c.arithmetic_wrong()).any() for c in compared):
+        if not compared or any(c.wrong().any() for c in compared):
             continue
         shape = record.leaf.shape
         for name, change in MUTATIONS.items():
-            changed = [
+            changed = (
                 (c, change(c.rule, shape), None if c.rule64 is None else change(c.rule64, shape)) for c in compared
-            ]
+            )
             found.append(Mutation(name, record.leaf.path, _noticed(changed)))
         for name, gradients in elsewhere.items():
             pairs = [(c, gradients[k][j], None) for k, c in record.compared if k in gradients]
@@ -86,14 +86,15 @@ def mutations(order: FirstOrder) -> tuple[Mutation, ...]:
     return tuple(found)
 
 
-def _noticed(changed: Sequence[tuple[Comparison, np.ndarray, np.ndarray | None]]) -> bool | None:
-    if all(np.array_equal(rule, c.rule, equal_nan=True) for c, rule, _ in changed):
-        return None
+def _noticed(changed: Iterable[tuple[Comparison, np.ndarray, np.ndarray | None]]) -> bool | None:
+    """Whether a change would fail in any of the comparisons; None where it changes nothing."""
+    outcome: bool | None = None
     for c, rule, rule64 in changed:
-        mutant = dataclasses.replace(c, rule=rule, rule64=rule64)
-        if (mutant.formula_wrong() | mutant.arithmetic_wrong()).any():
+        if dataclasses.replace(c, rule=rule, rule64=rule64).wrong().any():
             return True
-    return False
+        if not np.array_equal(rule, c.rule, equal_nan=True):
+            outcome = False
+    return outcome
 
 
 def _elsewhere(order: FirstOrder) -> dict[str, dict[int, list[np.ndarray]]]:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jnn.gradcheck import _jaxprs
 
@@ -46,6 +47,14 @@ def _is_array(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray | np.generic | float | complex) and not isinstance(leaf, bool)
 
 
+def _refuse_tracers(values: Sequence[Any], where: str) -> None:
+    if any(isinstance(value, Tracer) for value in values):
+        raise TypeError(
+            f"expected arrays with values, got traced ones in {where}; a check looks at numbers: call it outside of "
+            "jit, vmap and grad, on the function that is inside"
+        )
+
+
 def function_name(fun: Callable[..., Any]) -> str:
     """What to call a function in a report."""
     inner = getattr(fun, "func", fun)  # functools.partial
@@ -72,6 +81,7 @@ class Problem:
         leaves, self._tree = jax.tree_util.tree_flatten(tuple(args))
         names = list(names) if names is not None else _argument_names(fun, len(args))
         paths = [path for name, arg in zip(names, args, strict=True) for path, _ in _named_leaves(arg, name)]
+        _refuse_tracers(leaves, "the arguments")
         self._leaves = leaves
         self._places = [k for k, leaf in enumerate(leaves) if _is_array(leaf)]
         self.arrays = [a if isinstance(a, jax.Array) else jnp.asarray(a) for a in (leaves[k] for k in self._places)]
@@ -97,6 +107,7 @@ class Problem:
                 f"expected {self.name} to return a floating array, got {shapes}; nothing can be differentiated"
             )
         self.jaxpr, _ = _jaxprs.trace(self.flat, *self.arrays)
+        _refuse_tracers(self.jaxpr.consts, f"what {self.name} closes over")
 
     def call(self, arrays: Sequence[Any]) -> Any:
         """The user's function with its array leaves replaced."""
@@ -128,6 +139,17 @@ class Problem:
         for k, value in zip(self._kept, values, strict=True):
             filled[k] = value
         return jax.tree_util.tree_unflatten(tree, filled)
+
+    def moved(self, tangents: Sequence[Any]) -> tuple[Any, ...]:
+        """Tangents of the floating inputs in the structure of the arguments, with float0 zeros for the others."""
+        filled: list[Any] = [np.zeros(np.shape(leaf), jax.dtypes.float0) for leaf in self._leaves]
+        for leaf, tangent in zip(self.inputs, tangents, strict=True):
+            filled[self._places[leaf.position]] = tangent
+        return jax.tree_util.tree_unflatten(self._tree, filled)
+
+    def output_place(self, path: str) -> int:
+        """The place of a floating output, by its name, among all leaves of the result."""
+        return self._kept[next(k for k, leaf in enumerate(self.outputs) if leaf.path == path)]
 
     def place(self, path: str) -> int:
         """The place of a leaf, by its name, among all leaves of the arguments."""

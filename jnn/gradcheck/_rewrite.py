@@ -20,7 +20,8 @@ from jnn.gradcheck import _jaxprs
 class Rewriting:
     """One rewriting: collects what was removed and what could not be."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, detach: bool = False) -> None:
+        self._detach = detach
         self._site = "the function itself"
         self.removed: dict[str, None] = {}
         self.kept: dict[str, None] = {}
@@ -51,7 +52,7 @@ class Rewriting:
         if name in _jaxprs.RULES:
             self.removed[f"{_jaxprs.RULES[name]} {_jaxprs.rule_name(eqn)} at {self._site}"] = None
             return self.closed(_jaxprs.body(eqn))(*values)
-        if name == "stop_gradient":
+        if name == "stop_gradient" and not self._detach:
             self.removed[f"stop_gradient at {self._site}"] = None
             return values
         if name in _jaxprs.INLINE:
@@ -118,16 +119,16 @@ def like(values: Sequence[Any], models: Sequence[Any]) -> list[Any]:
 
 
 def advanced(running: Any, new: list[Any], old: list[Any]) -> list[Any]:
-    """One iteration of a while loop: under vmap its condition has an axis, and lanes that have ended keep their state."""
+    """One iteration of a while loop: where its condition has an axis (vmap), lanes that have ended keep their state."""
     if not jnp.ndim(running):
         return new
     lanes = range(jnp.ndim(running))
     return [lax.select(lax.broadcast_in_dim(running, jnp.shape(n), lanes), n, o) for n, o in zip(new, old, strict=True)]
 
 
-def without_rules(jaxpr: Any) -> tuple[Any, tuple[str, ...], tuple[str, ...]]:
-    """(closed jaxpr without custom rules, what was removed, what was kept)."""
-    rewriting = Rewriting()
+def without_rules(jaxpr: Any, *, detach: bool = False) -> tuple[Any, tuple[str, ...], tuple[str, ...]]:
+    """(closed jaxpr without custom rules, what was removed, what was kept); with `detach`, stop_gradients stay."""
+    rewriting = Rewriting(detach=detach)
     inner, consts = _jaxprs.opened(jaxpr)
     shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in inner.invars]
     rewritten = jax.make_jaxpr(lambda *args: rewriting.evaluate(inner, consts, *args))(*shapes)

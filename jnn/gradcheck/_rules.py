@@ -63,18 +63,23 @@ def _sites(jaxpr: Any, lead: tuple[int, ...], tapped: bool, outer: str) -> list[
     return found
 
 
-def hidden(jaxpr: Any) -> list[str]:
-    """Primitives with rules inside that cannot be looked into."""
+def hidden(jaxpr: Any, outer: str = "the function itself") -> list[str]:
+    """What was not looked at: rules in primitives that cannot be looked into, and rules in the primals of rules."""
     known = {*_jaxprs.RULES, *_jaxprs.INLINE, "scan", "while", "cond"}
     inner, _ = _jaxprs.opened(jaxpr)
     found = []
     for eqn in inner.eqns:
         subs = list(_jaxprs.subjaxprs(eqn))
-        if eqn.primitive.name in known:
-            if eqn.primitive.name not in _jaxprs.RULES:
-                found += [name for sub in subs for name in hidden(sub)]
+        if eqn.primitive.name in _jaxprs.RULES:
+            if any(e.primitive.name in _jaxprs.RULES for e in _jaxprs.all_equations(_jaxprs.body(eqn))):
+                name, where = _jaxprs.rule_name(eqn), _jaxprs.site(eqn) or outer
+                found.append(
+                    f"rules inside the primal of {name} at {where} were not checked: its own rule stands for it"
+                )
+        elif eqn.primitive.name in known:
+            found += [name for sub in subs for name in hidden(sub, _jaxprs.site(eqn) or outer)]
         elif any(e.primitive.name in _jaxprs.RULES for sub in subs for e in _jaxprs.all_equations(sub)):
-            found.append(f"{eqn.primitive.name} at {_jaxprs.site(eqn)}: rules inside it were not checked")
+            found.append(f"{eqn.primitive.name} at {_jaxprs.site(eqn) or outer}: rules inside it were not checked")
     return found
 
 
@@ -174,7 +179,7 @@ def rules_of(problem: Problem, options: Options, *, power: bool, most: int) -> R
     checks = [Check("cotangents that reach the rules", "pass" if not why else "skipped", why or how)]
     visits = [v for s, r, c in zip(sites, records, cotangents, strict=True) for v in _visits(s, r, c)]
     missed = len(sites) - len({id(v[0]) for v in visits})
-    reports = tuple(_checked(*visit, options, power) for visit in visits[:most])
+    reports = tuple(_checked(k, *visit, options, power) for k, visit in enumerate(visits[:most]))
     sampled = []
     if len(visits) > most:
         sampled.append(f"{most} of {len(visits)} calls were checked; raise most= for all")
@@ -184,7 +189,8 @@ def rules_of(problem: Problem, options: Options, *, power: bool, most: int) -> R
     verdict = next((v for v in _verdict.ORDER if v in verdicts), "pass")
     bad = list(dict.fromkeys(f"{r.name} ({r.site})" for r in reports if r.report.verdict == verdict))
     names = list(dict.fromkeys(r.name for r in reports))
-    agree = f"{len(reports)} calls of {len(names)} rules agree with their primals: {', '.join(names)}"
+    calls = "1 call agrees with its primal" if len(reports) == 1 else f"{len(reports)} calls agree with their primals"
+    agree = f"{calls}: {', '.join(names)}"
     text = {"pass": agree, "fail": "wrong: ", "kink": "at a kink: ", "inconclusive": "undecided: "}[verdict]
     return Report(
         function=problem.name, verdict=verdict, summary=text + ("" if verdict == "pass" else ", ".join(bad)),
@@ -192,6 +198,24 @@ def rules_of(problem: Problem, options: Options, *, power: bool, most: int) -> R
         sampled=tuple(sampled), seed=options.seed, environment=environment,
         snippet=f"gradcheck.check_rules(fun, *args, seed={options.seed})  # fun is {problem.name}",
     )  # fmt: skip
+
+
+def visits_of(problem: Problem, options: Options) -> list[tuple[Any, list[Any], Any]]:
+    """(rule, operands, cotangents) of every call that is looked at, in the order of the report."""
+    sites = _sites(problem.jaxpr, (), True, "the function itself")
+    records, cotangents, _ = _recorded(problem, sites, _loss_cotangent(problem, options)[0])
+    visits = [v for s, r, c in zip(sites, records, cotangents, strict=True) for v in _visits(s, r, c)]
+    return [(_called(site), operands, given) for site, _, operands, given in visits]
+
+
+def _called(site: Site) -> Any:
+    """The rule of a site as a function of its flat operands."""
+
+    def rule(*values: Any) -> list[Any]:
+        return _jaxprs.bind(site.eqn, values)
+
+    rule.__qualname__ = _jaxprs.rule_name(site.eqn)
+    return rule
 
 
 def _loss_cotangent(problem: Problem, options: Options) -> tuple[list[np.ndarray], str]:
@@ -244,22 +268,23 @@ def _visits(site: Site, record: Record, cotangents: list[Any] | None) -> list[Vi
 
 
 def _checked(
-    site: Site, visit: str, operands: list[Any], cotangents: list[Any] | None, options: Options, power: bool
+    number: int, site: Site, visit: str, operands: list[Any], cotangents: Any, options: Options, power: bool
 ) -> RuleReport:
     eqn = site.eqn
-    name, kind = _jaxprs.rule_name(eqn), _jaxprs.RULES[eqn.primitive.name]
-
-    def rule(*values: Any) -> list[Any]:
-        return _jaxprs.bind(eqn, values)
-
-    rule.__qualname__ = name
+    name, kind, rule = _jaxprs.rule_name(eqn), _jaxprs.RULES[eqn.primitive.name], _called(site)
     arrays = [v if isinstance(v, jax.Array) else jnp.asarray(v) for v in operands]
     names = _operand_names(eqn, len(arrays))
     given = None if cotangents is None else tuple(cotangents)
     try:
         problem = Problem(rule, arrays, names)
         report = examine(problem, problem, dataclasses.replace(options, cotangents=given), power=power)
-        report = dataclasses.replace(report, snippet="")  # the operands exist inside the function only
+        lines = [
+            f"# fun is the function given to check_rules, {name} a rule inside it",
+            f"rule, operands, w = gradcheck.rule_call(fun, *args, call={number}, seed={options.seed})",
+            "_, back = jax.vjp(rule, *operands)",
+            "print(back(w) if w is not None else gradcheck.check(rule, *operands))",
+        ]
+        report = dataclasses.replace(report, snippet="\n".join(lines))
     except ValueError as error:  # nothing in this call is differentiable
         report = Report(name, "pass", describe(error))
     return RuleReport(

@@ -114,7 +114,7 @@ def compare(gradient: Callable[..., Any], other: Callable[..., Any], args: Seque
     verdict = _verdict.overall(leaves, checks)
     return Report(
         function=f"{one.name} beside {two.name}", verdict=verdict, leaves=leaves, checks=checks,
-        summary=_verdict.summary(verdict, leaves, checks, ()), reference=f"{two.name}, in float64",
+        summary=_verdict.summary(verdict, leaves, checks), reference=f"{two.name}, in float64",
         not_rewritten=(*rule.kept, *truth.kept), seed=options.seed, environment=_verdict.environment(),
         seconds=time.perf_counter() - started,
     )  # fmt: skip

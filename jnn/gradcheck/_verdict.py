@@ -55,8 +55,8 @@ def overall(leaves: Sequence[LeafEvidence], checks: Sequence[Check]) -> str:
     return next((v for v in ORDER if v in seen), "pass")
 
 
-def summary(verdict: str, leaves: Sequence[LeafEvidence], checks: Sequence[Check], removed: Sequence[str]) -> str:
-    """One sentence for the top of the report."""
+def summary(verdict: str, leaves: Sequence[LeafEvidence], checks: Sequence[Check], hints: Sequence[str] = ()) -> str:
+    """One sentence for the top of the report; the hints say what may have made it fail."""
     if verdict == "pass":
         declared = [leaf.path for leaf in leaves if leaf.expected]
         more = f"; {', '.join(declared)} deviates as declared" if declared else ""
@@ -65,10 +65,10 @@ def summary(verdict: str, leaves: Sequence[LeafEvidence], checks: Sequence[Check
     bad = [leaf for leaf in leaves if leaf.verdict == verdict]
     names = ", ".join(leaf.path + (f" ({leaf.pattern})" if leaf.pattern else "") for leaf in bad[:3])
     which = [check.name for check in checks if check.outcome == verdict]
-    detached = any(r.startswith("stop_gradient") for r in removed) and verdict == "fail"
-    hint = "; the function calls stop_gradient: declare the leaf with expected= if that is meant" if detached else ""
     if verdict == "fail":
-        return (f"wrong in {names}" if bad else "violated: " + ", ".join(which[:3])) + hint
+        return (f"wrong in {names}" if bad else "violated: " + ", ".join(which[:3])) + "".join(
+            f"; {hint}" for hint in hints
+        )
     if verdict == "kink":
         return f"at a kink in {names}" if bad else "at a kink: any value between the one-sided derivatives is as good"
     return f"undecided in {names}" if bad else "undecided: " + ", ".join(which[:3])
@@ -78,15 +78,27 @@ def snippet(problem: Problem, worst: Element | None, seed: int) -> str:
     """Python that shows the worst element again; `fun` and `args` are what was checked."""
     if worst is None:
         return ""
-    position = next((k for k, leaf in enumerate(problem.inputs) if worst.path.startswith(leaf.path)), None)
-    if position is None or worst.probe.startswith("tangent"):
-        return f"gradcheck.check(fun, *args, seed={seed})  # {worst}"
-    leaf = problem.inputs[position]
-    part = worst.path[len(leaf.path) :]
+    heading = f"# fun is {problem.name}; fun and args as given to the check"
+    forward = worst.probe.startswith("tangent ")
+    path = worst.path.removesuffix(".real").removesuffix(".imag")  # of a complex leaf
+    part = worst.path[len(path) :]
     index = "[" + ", ".join(map(str, worst.index)) + "]" if worst.index else ""
+    leaf = next((leaf for leaf in (problem.outputs if forward else problem.inputs) if leaf.path == path), None)
+    if leaf is None:
+        return f"gradcheck.check(fun, *args, seed={seed})  # {worst}"
+    if forward:
+        return "\n".join(
+            [
+                heading,
+                f"v = gradcheck.tangent(fun, *args, probe={worst.probe.removeprefix('tangent ')!r}, seed={seed})",
+                "_, dy = jax.jvp(fun, args, v)",
+                f"got = jax.tree.leaves(dy)[{problem.output_place(path)}]{index}{part}",
+                f"print(got, 'expected', {worst.expected!r})",
+            ]
+        )
     return "\n".join(
         [
-            f"# fun is {problem.name}; fun and args as given to the check",
+            heading,
             f"w = gradcheck.cotangent(fun, *args, probe={worst.probe!r}, seed={seed})",
             "_, back = jax.vjp(fun, *args)",
             f"got = gradcheck.leaf(fun, args, back(w), {leaf.path!r}){index}{part}",

@@ -1,4 +1,4 @@
-"""The public functions `check`, `compare` and `check_rules`, and the two that a report's snippet uses."""
+"""The public functions `check`, `compare` and `check_rules`, and those that a report's snippet uses."""
 
 import dataclasses
 import time
@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from jnn.gradcheck import _directions, _side_by_side, _verdict
+from jnn.gradcheck import _directions, _first_order, _float64, _side_by_side, _verdict
 from jnn.gradcheck._examine import examine, quietly
 from jnn.gradcheck._first_order import Options
 from jnn.gradcheck._problem import Problem
-from jnn.gradcheck._rules import rules_of
+from jnn.gradcheck._rules import rules_of, visits_of
 from jnn.gradcheck.report import Report
 
 
@@ -52,7 +52,7 @@ def check(
         The report; look at its `verdict`, print it, or call `raise_for_failure()`.
 
     Raises:
-        TypeError: `fun` is not callable.
+        TypeError: `fun` is not callable, or the arguments are traced (the check is called inside jit, vmap or grad).
         ValueError: nothing is differentiable, `order` is neither 1 nor 2, or a declared leaf does not exist.
 
     Example:
@@ -62,6 +62,7 @@ def check(
         'pass'
     """
     started = time.perf_counter()
+    _settings(seed, tolerance)
     if order not in (1, 2):
         raise ValueError(f"expected order 1 or 2, got {order!r}; higher derivatives are not checked")
     problem = Problem(fun, args)
@@ -98,6 +99,7 @@ def compare(
         TypeError: one of them is not callable.
         ValueError: they return different structures or shapes.
     """
+    _settings(seed, tolerance)
     with quietly():
         return _side_by_side.compare(gradient, other, args, Options(seed, tolerance))
 
@@ -130,6 +132,7 @@ def check_rules(
         ValueError: nothing is differentiable.
     """
     started = time.perf_counter()
+    _settings(seed, tolerance)
     problem = Problem(fun, args)
     given = None if cotangents is None else _given(problem, cotangents)
     with quietly():
@@ -147,10 +150,42 @@ def cotangent(fun: Callable[..., Any], *args: Any, probe: str = "random 1", seed
     return problem.unflattened(probes[probe].values)
 
 
+def tangent(fun: Callable[..., Any], *args: Any, probe: str = "all leaves", seed: int = 0) -> Any:
+    """The tangents that `check` uses under a probe's name, shaped like the arguments (a report's snippet)."""
+    problem = Problem(fun, args)
+    probes = {p.name: p for p in _first_order.tangents(problem, _float64.highs(problem.arrays), seed, large=False)}
+    if probe not in probes:
+        raise ValueError(f"expected one of the probes {', '.join(probes)}, got {probe!r}")
+    return problem.moved(probes[probe].values)
+
+
+def rule_call(fun: Callable[..., Any], *args: Any, call: int = 0, cotangents: Any = None, seed: int = 0) -> Any:
+    """(rule, operands, cotangents) of one call that `check_rules` looks at (a report's snippet).
+
+    The rule is a function of flat operands, for `check`, `jax.vjp` or a debugger; its cotangents are None where none
+    reaches it.
+    """
+    problem = Problem(fun, args)
+    given = None if cotangents is None else _given(problem, cotangents)
+    visits = visits_of(problem, Options(seed, cotangents=given))
+    if not 0 <= call < len(visits):
+        raise ValueError(f"expected a call from 0 to {len(visits) - 1}, got {call}")
+    return visits[call]
+
+
 def leaf(fun: Callable[..., Any], args: Sequence[Any], gradients: Any, path: str) -> Any:
     """The part of `gradients` (shaped like `args`) that a report calls `path`."""
     problem = Problem(fun, args)
     return jax.tree_util.tree_leaves(gradients, is_leaf=lambda g: g is None)[problem.place(path)]
+
+
+def _settings(seed: int, tolerance: float | None) -> None:
+    if tolerance is not None and not 0 < tolerance < 1:
+        raise ValueError(
+            f"expected a relative tolerance between 0 and 1, got {tolerance!r}; without one the calibrated one is used"
+        )
+    if not isinstance(seed, int):
+        raise TypeError(f"expected an integer as seed, got {seed!r}; keys are made from it by leaf")
 
 
 def _given(problem: Problem, cotangents: Any) -> tuple[Any, ...]:

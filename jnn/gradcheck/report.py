@@ -26,7 +26,11 @@ OUTCOMES = ("pass", "fail", "kink", "inconclusive", "skipped")
 
 @dataclasses.dataclass(frozen=True)
 class Element:
-    """One element of a gradient: `path` and `index` say which, `probe` which cotangent or tangent showed it."""
+    """One element of a gradient: `path` and `index` say which, `probe` which cotangent or tangent showed it.
+
+    The ulps are those of the expected value; with `of_largest`, where that is zero (or too small to be resolved), those
+    of the largest value in the leaf.
+    """
 
     path: str
     index: tuple[int, ...]
@@ -35,12 +39,14 @@ class Element:
     error_ulps: float
     allowed_ulps: float
     probe: str
+    of_largest: bool = False
 
     def __str__(self) -> str:
         where = self.path + ("[" + ", ".join(map(str, self.index)) + "]" if self.index else "")
+        unit = "ulps" + " of the leaf's largest" * self.of_largest
         return (
             f"{where}: got {self.value:.9g}, expected {self.expected:.9g} "
-            f"({_count(self.error_ulps)} ulps; allowed {_count(self.allowed_ulps)})"
+            f"({_count(self.error_ulps)} {unit}; allowed {_count(self.allowed_ulps)})"
         )
 
 
@@ -275,7 +281,7 @@ def _table(rows: list[tuple[str, ...]]) -> list[str]:
 def _count(ulps: float) -> str:
     if math.isnan(ulps):
         return "-"
-    return f"{ulps:.2g}" if ulps < 10 else f"{ulps:.0f}" if ulps < 1e6 else f"{ulps:.1e}"
+    return "0" if ulps == 0 else f"{ulps:.2g}" if ulps < 10 else f"{ulps:.0f}" if ulps < 1e6 else f"{ulps:.1e}"
 
 
 def _excess(element: Element) -> float:

@@ -94,7 +94,7 @@ class Network(abc.ABC):
         a, _ = self.forward(params, columns)
         return as_rows(a, batch)
 
-    def columns(self, params: Params, x: Num[Array | np.ndarray, "..."]) -> tuple[Float[Array, "d n"], tuple[int, ...]]:
+    def columns(self, params: Params, x: Num[Array | np.ndarray, "..."]) -> tuple[Float[Array, "d n"], tuple[Any, ...]]:
         """`x` with its examples as columns, and the batch shape to put back in the end."""
         x = jnp.asarray(x)
         if x.ndim == 0 or x.shape[-1] != self.inputs:
@@ -141,7 +141,7 @@ def one_each(hidden: Hidden, count: int, of: str) -> tuple[Activation, ...]:
     return tuple(activations.get(spec) for spec in each)
 
 
-def as_rows(columns: Float[Array, "size n"], batch: tuple[int, ...]) -> Float[Array, "*batch size"]:
+def as_rows(columns: Float[Array, "size n"], batch: tuple[Any, ...]) -> Float[Array, "*batch size"]:
     """Columns of examples back to rows of the given batch shape."""
     return columns.T.reshape(*batch, columns.shape[0])
 

@@ -42,8 +42,13 @@ def prepare(
     params: Params | None,
     initializer: Initializer,
     key: Any,
+    held_out: bool = False,
+    trained: int | None = None,
 ) -> tuple[Settings, Data]:
-    """Check everything, and sort it into what the program is compiled for and what it computes with."""
+    """Check everything, and sort it into what the program is compiled for and what it computes with.
+
+    `held_out` says that rows to validate on are given, `trained` how many rows to train on; both by members only.
+    """
     if not isinstance(network, Network):
         raise TypeError(f"expected a network, as from jnn.mlp or jnn.dag, got {network!r}")
     if not isinstance(likelihood, Likelihood):
@@ -81,21 +86,24 @@ def prepare(
         if not isinstance(validation, (int, float, np.number)):
             raise TypeError(f"expected validation as a fraction, (x, y) or (x, y, weights), got {type(validation)}")
         fraction = float(validation)
-        held_out_count(len(x), fraction)
-    if validation is not None and validate_every > epochs:
+        held_out_count(len(x) if trained is None else trained, fraction)
+    if held_out and validation is not None:
+        raise ValueError("expected validation or held_out, got both")
+    validated = validation is not None or held_out
+    if validated and validate_every > epochs:
         raise ValueError(f"expected validate_every of at most the {epochs} epochs, got {validate_every}")
     rules = tuple(stopping) if isinstance(stopping, (list, tuple)) else () if stopping is None else (stopping,)
     for rule in rules:
         if not isinstance(rule, StoppingRule):
             raise TypeError(f"expected stopping rules from jnn.training.stopping, got {rule!r}")
-        if rule.needs_validation and validation is None:
+        if rule.needs_validation and not validated:
             raise ValueError(f"{rule} watches the validation risk: pass validation, a fraction or (x, y)")
     settings = Settings(
         network=network,
         likelihood=likelihood,
         optimizer=optimizer,
         epochs=int(epochs),
-        batch_size=None if batch_size is None or batch_size >= len(x) else int(batch_size),
+        batch_size=None if batch_size is None or batch_size >= (trained or len(x)) else int(batch_size),
         rules=rules,
         gradient=gradient,
         reduction=reduction,
@@ -112,7 +120,7 @@ def prepare(
 def _parameter_dtype(x: Any, params: Params | None) -> Any:
     if params is not None:
         return jax.tree.leaves(params)[0].dtype
-    dtype = jnp.asarray(x).dtype
+    dtype = jnp.result_type(x)  # of the array in JAX, without making it
     return dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.dtype(jnp.float32)
 
 
@@ -126,9 +134,8 @@ def _checked_examples(
     with np.errstate(over="ignore"):
         x = jnp.asarray(x, dtype)
     if not isinstance(x, jax.core.Tracer):
-        finite = np.isfinite(np.asarray(x))
-        if not finite.all():
-            wrong = np.flatnonzero(~finite.all(axis=1))
+        wrong = _rows_not_finite(np.asarray(x))
+        if len(wrong):
             raise ValueError(
                 f"{which}x has NaN or infinite values (in {dtype}) in {len(wrong)} rows, the first is row {wrong[0]}; "
                 "remove or impute them"
@@ -138,15 +145,42 @@ def _checked_examples(
         raise ValueError(f"expected {which}y of shape (n, K), or (n,) integer labels; got {y.shape}")
     if len(y) != len(x):
         raise ValueError(f"expected a target for each of the {len(x)} {which}examples, got {len(y)}")
-    if weights is not None:
-        if np.shape(weights) != (len(x),):
-            raise ValueError(f"expected {which}weights of shape ({len(x)},), got {np.shape(weights)}")
-        if not isinstance(weights, jax.core.Tracer):
-            values = np.asarray(weights, np.float64)
-            if not (np.isfinite(values).all() and (values >= 0).all() and values.sum() > 0):
-                raise ValueError(f"expected {which}weights that are finite, ≥ 0 and not all zero")
-        weights = jnp.asarray(weights, dtype)
-    return x, jnp.asarray(y), weights
+    return x, jnp.asarray(y), checked_weights(weights, (len(x),), dtype, which)
+
+
+def _rows_not_finite(x: np.ndarray, block: int = 65_536) -> np.ndarray:
+    """The numbers of the rows with NaN or infinite values; block by block, to need no memory of the data's size."""
+    found = [
+        start + np.flatnonzero(~np.isfinite(x[start : start + block]).all(axis=1)) for start in range(0, len(x), block)
+    ]
+    return np.concatenate(found)
+
+
+def checked_weights(weights: Any, shape: tuple[int, ...], dtype: Any, which: str = "") -> Array | None:
+    """Weights for the examples (the last axis of `shape`), or for each member as well: finite, ≥ 0, not all zero."""
+    if weights is None:
+        return None
+    if np.shape(weights) not in (shape, shape[-1:]):
+        raise ValueError(f"expected {which}weights of shape {shape}, got {np.shape(weights)}")
+    if not isinstance(weights, jax.core.Tracer):
+        values = np.asarray(weights, np.float64)
+        if not (np.isfinite(values).all() and (values >= 0).all() and (values.sum(axis=-1) > 0).all()):
+            raise ValueError(f"expected {which}weights that are finite, ≥ 0 and not all zero")
+    return jnp.asarray(weights, dtype)
+
+
+def checked_rows(rows: Any, name: str, count: int) -> Array | None:
+    """Numbers of examples, `(members, ...)`: below `count`, negative for none, and at least one for each member."""
+    if rows is None:
+        return None
+    values = np.asarray(rows)
+    if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
+        raise ValueError(f"expected {name} as integers of shape (members, ...), got {values.dtype} {values.shape}")
+    if values.size and values.max() >= count:
+        raise ValueError(f"expected {name} below the number of examples, {count}; got {values.max()}")
+    if empty := np.flatnonzero(~(values >= 0).any(axis=1)).tolist():
+        raise ValueError(f"expected at least one example in {name} of each member; members {empty[:5]} have none")
+    return jnp.asarray(values)
 
 
 def _as_numbers(x: Any, name: str) -> Any:

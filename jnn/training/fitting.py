@@ -23,8 +23,8 @@ from jnn.networks import Initializer, Network, Params, fan_in_normal
 from jnn.optimizers import adam
 from jnn.training import progress as bars
 from jnn.training.checking import prepare
-from jnn.training.program import DIVERGED, RUNNING, Data, Gradient, Settings, State, reasons, run, start
-from jnn.training.result import FitResult, History
+from jnn.training.program import DIVERGED, RUNNING, Data, Gradient, Settings, State, run, start
+from jnn.training.result import FitResult, as_result
 from jnn.training.stopping import StoppingRule
 
 SECONDS_BETWEEN_VISITS = 0.2
@@ -150,18 +150,7 @@ def fit(
         state = run(settings, data, state, jnp.asarray(epochs))
     else:
         state, interruption = _watched(settings, data, state, progress, callback, callback_every)
-    result = FitResult(
-        params=state.best_params,
-        last_params=state.params,
-        history=History(state.train_error, state.validation_error),
-        epochs=state.epoch,
-        best_epoch=state.best_epoch,
-        best_validation_error=state.best_error,
-        code=state.code,
-        state=state,
-        reasons=reasons(settings),
-        interruption=interruption,
-    )
+    result = as_result(settings, state, interruption)
     if not isinstance(state.code, jax.core.Tracer) and int(state.code) == DIVERGED:
         warnings.warn(
             f"training diverged in epoch {int(state.epoch)}: {result.stop_reason}. The hypothesis of epoch "
@@ -180,7 +169,7 @@ def _watched(
         raise ValueError(f"expected callback_every of at least 1, got {callback_every}")
     chunk = callback_every if callback is not None else 1
     done = int(state.epoch)
-    with _interruptible() as interrupted, bars.bar(settings.epochs, progress) as show:
+    with interruptible() as interrupted, bars.bar(settings.epochs, progress) as show:
         while done < settings.epochs:
             begun = time.perf_counter()
             state = run(settings, data, state, jnp.asarray(min(done + chunk, settings.epochs)))
@@ -211,7 +200,7 @@ def _snapshot(state: State) -> Snapshot:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
+def interruptible() -> Iterator[Callable[[], bool]]:
     """Within: the first Ctrl-C is remembered instead of raised; the second is raised."""
     before = signal.getsignal(signal.SIGINT)
     # Signals reach the main thread only; and what does not come from Python, or ignores Ctrl-C, stays in place.

@@ -2,22 +2,24 @@
 
 Everything that shapes the program is in `Settings`, which is static; everything it computes with is in `Data` and
 `State`, which are pytrees. `run` takes a state on to a given epoch, so the same compiled program runs to the end in
-one call, or in several with visits of the host between them.
+one call, or in several with visits of the host between them. `run_lanes` does so for many members at once.
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from jnn import backprop, objectives
 from jnn.likelihoods import Likelihood
 from jnn.networks import Initializer, Network, Params
-from jnn.training.splitting import split
+from jnn.training.packing import Packing, packing
+from jnn.training.splitting import shuffled, split
 from jnn.training.stopping import Observation, StoppingRule
 
 Gradient = Literal["backprop", "autodiff"]
@@ -34,7 +36,7 @@ class Settings:
 
     network: Network
     likelihood: Likelihood
-    optimizer: optax.GradientTransformation
+    optimizer: optax.GradientTransformation | Callable[..., optax.GradientTransformation]
     epochs: int
     batch_size: int | None
     rules: tuple[StoppingRule, ...]
@@ -49,7 +51,12 @@ class Settings:
 
 
 class Data(NamedTuple):
-    """Examples as rows, weights or None, the user's own validation set or None, and γ with its mask or None."""
+    """What the program computes with.
+
+    Examples as rows, weights or None, the user's own validation set or None, γ and its mask or None; and what only
+    members of an ensemble have: hyperparameters for the optimizer to be built from, the rows to train on and to
+    validate on (negative: none), and which weights exist in a network that is smaller than the widest.
+    """
 
     x: Array
     y: Array
@@ -57,6 +64,10 @@ class Data(NamedTuple):
     validation: tuple[Array, Array, Array | None] | None
     weight_decay: Array
     mask: Params | None
+    hyperparameters: dict[str, Array] | None = None
+    rows: Array | None = None
+    held_out: Array | None = None
+    present: Params | None = None
 
 
 class State(NamedTuple):
@@ -85,17 +96,18 @@ def start(settings: Settings, data: Data, key: Array, params: Params | None) -> 
     if params is None:
         first = settings.network.init(init_key, weights=settings.initializer, dtype=settings.dtype)
     dtype = jax.tree.leaves(first)[0].dtype
-    rows = held_out = None
+    rows, held_out = data.rows, data.held_out
     if settings.fraction is not None:
         classes = None
         if settings.stratify:
-            y = data.y
+            y = data.y if rows is None else data.y[rows]
             classes = y if jnp.issubdtype(y.dtype, jnp.integer) and y.ndim == 1 else _classes(y)
-        rows, held_out = split(split_key, len(data.x), settings.fraction, classes)
+        train, validation = split(split_key, len(data.x) if rows is None else len(rows), settings.fraction, classes)
+        rows, held_out = (train, validation) if rows is None else (rows[train], rows[validation])
     unseen = jnp.full(settings.epochs, jnp.nan, dtype)
     return State(
         params=first,
-        optimizer=settings.optimizer.init(first),
+        optimizer=_optimizer(settings, data).init(first),
         key=epoch_key,
         epoch=jnp.zeros((), int),
         code=jnp.asarray(RUNNING, int),
@@ -118,12 +130,60 @@ def _classes(y: Array) -> Array:
 @functools.partial(jax.jit, static_argnames="settings")
 def run(settings: Settings, data: Data, state: State, until: Array) -> State:
     """Train until the given epoch, or until a rule stops it."""
+    return _loop(settings, data, state, lambda done, state: running(settings, state) & (state.epoch < until))
+
+
+@functools.partial(jax.jit, static_argnames=("settings", "axes"))
+def run_lanes(settings: Settings, axes: Data, data: Data, states: State, epochs: Array, fewest: Array) -> State:
+    """Train many members for some epochs, or until fewer than `fewest` of them are still running.
+
+    `axes` says which of the data have a member axis (0) and which are common to all (None). The loop's condition is
+    about all members, so that no state has to be selected by it: a member that has ended keeps its state by the same
+    choice that keeps a member's state when it diverges.
+    """
+
+    def member(data: Data, state: State) -> State:
+        def going(done: Array, state: State) -> Array:
+            return (done < epochs) & (jax.lax.psum(running(settings, state).astype(int), "members") >= fewest)
+
+        return _loop(settings, data, state, going)
+
+    return jax.vmap(member, in_axes=(axes, 0), axis_name="members")(data, states)
+
+
+def running(settings: Settings, state: State) -> Array:
+    """Whether there are epochs left and no rule has stopped it."""
+    return (state.code == RUNNING) & (state.epoch < settings.epochs)
+
+
+def _loop(settings: Settings, data: Data, state: State, going: Callable[[Array, State], Array]) -> State:
+    """Epochs as long as `going(epochs done in this loop, state)`."""
     train = _training_rows(settings, data, state)
+    packed = packing(state.params, _optimizer(settings, data))
+    epoch = functools.partial(_epoch, settings, data, train, packed)
+    _, state = jax.lax.while_loop(
+        lambda carry: going(*carry),
+        lambda carry: (carry[0] + 1, epoch(carry[1])),
+        (
+            jnp.zeros((), int),
+            state._replace(
+                params=packed.pack(state.params),
+                best_params=packed.pack(state.best_params),
+                optimizer=packed.pack_state(state.optimizer),
+            ),
+        ),
+    )
+    return state._replace(
+        params=packed.unpack(state.params),
+        best_params=packed.unpack(state.best_params),
+        optimizer=packed.unpack_state(state.optimizer),
+    )
 
-    def unfinished(state: State) -> Array:
-        return (state.code == RUNNING) & (state.epoch < until)
 
-    return jax.lax.while_loop(unfinished, lambda state: _epoch(settings, data, train, state), state)
+def _optimizer(settings: Settings, data: Data) -> optax.GradientTransformation:
+    if data.hyperparameters is None:
+        return cast(optax.GradientTransformation, settings.optimizer)
+    return cast(Callable[..., Any], settings.optimizer)(**data.hyperparameters)
 
 
 class _Rows(NamedTuple):
@@ -133,27 +193,40 @@ class _Rows(NamedTuple):
     y: Array
     weights: Array | None
     rows: Array | None
-    count: int  # pyright: ignore[reportIncompatibleMethodOverride]  (hides tuple.count)
     total: Array  # Σ v_n
+
+    @property
+    def places(self) -> int:
+        """How many examples there are, those that are none included."""
+        return len(self.x) if self.rows is None else len(self.rows)
 
 
 def _training_rows(settings: Settings, data: Data, state: State) -> _Rows:
     x, y, weights, rows = data.x, data.y, data.weights, state.rows
     if rows is not None and settings.batch_size is None:
         # Batch learning reads all rows every epoch: gather them once.
-        x, y, weights, rows = x[rows], y[rows], None if weights is None else weights[rows], None
-    count = len(x) if rows is None else len(rows)
+        x, y, weights, rows = x[rows], y[rows], _weights_of(rows, weights, x.dtype, data.rows is not None), None
     # In float16 there are no numbers for the sizes of large data sets: sizes are float32 at least.
     wide = jnp.promote_types(x.dtype, jnp.float32)
-    v = weights if weights is None or rows is None else weights[rows]
-    total = jnp.asarray(count, wide) if v is None else jnp.sum(v, dtype=wide)
-    return _Rows(x, y, weights, rows, count, total)
+    v = weights if rows is None else _weights_of(rows, weights, wide, data.rows is not None)
+    total = jnp.asarray(len(x) if rows is None else len(rows), wide) if v is None else jnp.sum(v, dtype=wide)
+    return _Rows(x, y, weights, rows, total)
 
 
-def _epoch(settings: Settings, data: Data, train: _Rows, state: State) -> State:
+def _weights_of(rows: Array, weights: Array | None, dtype: Any, may_miss: bool) -> Array | None:
+    """The weights of some rows; of those that are none, if there may be such, zero."""
+    v = None if weights is None else weights[rows]
+    if not may_miss:
+        return v
+    return (rows >= 0).astype(dtype) if v is None else jnp.where(rows >= 0, v, jnp.zeros((), v.dtype))
+
+
+def _epoch(settings: Settings, data: Data, train: _Rows, packed: Packing, state: State) -> State:
+    """One epoch; of a state that is not running, nothing changes."""
+    active = running(settings, state)
     key, shuffle_key = jax.random.split(state.key)
-    params, optimizer, train_error, gradient_norm = _pass_over(settings, data, train, state, shuffle_key)
-    epoch = state.epoch + 1
+    params, optimizer, train_error, gradient_norm = _pass_over(settings, data, train, packed, state, shuffle_key)
+    epoch = state.epoch + active
     dtype = state.train_error.dtype
     finite = jnp.isfinite(train_error)
     for leaf in jax.tree.leaves(params):
@@ -162,7 +235,7 @@ def _epoch(settings: Settings, data: Data, train: _Rows, state: State) -> State:
     validation_error = jnp.asarray(jnp.nan, dtype)
     if _has_validation(settings, data):
         due = epoch % settings.validate_every == 0
-        risk = functools.partial(_validation_risk, settings, data, state.held_out)
+        risk = functools.partial(_validation_risk, settings, data, packed, state.held_out)
         validation_error = (
             risk(params)
             if settings.validate_every == 1
@@ -183,19 +256,20 @@ def _epoch(settings: Settings, data: Data, train: _Rows, state: State) -> State:
         code = jnp.where(stop, FIRST_RULE + place, code)
     code = jnp.where(finite, code, DIVERGED)
     # A diverged epoch leaves everything but the record of its errors as it was: the last good hypothesis.
-    keep = functools.partial(_select, finite)
+    good = finite & active
+    place = jnp.where(active, epoch - 1, settings.epochs)  # beyond the end: nothing is recorded
     return State(
-        params=keep(params, state.params),
-        optimizer=keep(optimizer, state.optimizer),
-        key=key,
+        params=_select(good, params, state.params),
+        optimizer=_select(good, optimizer, state.optimizer),
+        key=jnp.where(active, key, state.key),
         epoch=epoch,
-        code=code,
-        best_params=_select(finite & best, params, state.best_params),
-        best_error=jnp.where(finite, best_error, state.best_error),
-        best_epoch=jnp.where(finite & best, epoch, state.best_epoch),
-        rules=tuple(new for new, _ in updated),
-        train_error=state.train_error.at[epoch - 1].set(train_error),
-        validation_error=state.validation_error.at[epoch - 1].set(validation_error),
+        code=jnp.where(active, code, state.code),
+        best_params=_select(good & best, params, state.best_params),
+        best_error=jnp.where(good, best_error, state.best_error),
+        best_epoch=jnp.where(good & best, epoch, state.best_epoch),
+        rules=_select(active, tuple(new for new, _ in updated), state.rules),
+        train_error=state.train_error.at[place].set(train_error, mode="drop"),
+        validation_error=state.validation_error.at[place].set(validation_error, mode="drop"),
         rows=state.rows,
         held_out=state.held_out,
     )
@@ -206,63 +280,90 @@ def _select(condition: Array, new: Any, old: Any) -> Any:
 
 
 def _has_validation(settings: Settings, data: Data) -> bool:
-    return settings.fraction is not None or data.validation is not None
+    return settings.fraction is not None or data.validation is not None or data.held_out is not None
 
 
-def _validation_risk(settings: Settings, data: Data, held_out: Array | None, params: Params) -> Array:
+def _validation_risk(settings: Settings, data: Data, packed: Packing, held_out: Array | None, params: Any) -> Array:
     """Σ_n v_n (−ln p) / Σ_n v_n over the validation examples, without the w-independent terms."""
     if data.validation is not None:
         x, y, weights = data.validation
     else:
-        x, y, weights = data.x[held_out], data.y[held_out], None if data.weights is None else data.weights[held_out]
+        assert held_out is not None
+        may_miss = data.held_out is not None or data.rows is not None
+        weights = _weights_of(held_out, data.weights, data.x.dtype, may_miss)
+        x, y = data.x[held_out], data.y[held_out]
     evaluate = objectives.objective(settings.network, settings.likelihood, reduction="mean")
     dtype = jax.tree.leaves(params)[0].dtype
-    return evaluate(params, x, y, weights).astype(dtype)
+    return evaluate(packed.unpack(params), x, y, weights).astype(dtype)
+
+
+class _Batches(NamedTuple):
+    """For each mini-batch: what its examples count, and its share of all examples."""
+
+    counts: Float[Array, "steps size"]
+    share: Float[Array, "steps"]
+
+
+def _batches(settings: Settings, train: _Rows, size: int, actual: Array | int, dtype: Any) -> _Batches:
+    """The unbiased estimate (N / |S_m|) Σ_{n ∈ S_m} counts each example of the m-th batch N / |S_m| times.
+
+    The last batch may be smaller, and then counts its examples the more; the places that it lacks count nothing.
+    """
+    steps = -(-train.places // size)
+    wide = train.total.dtype
+    first = jnp.arange(steps) * size
+    present = jnp.clip(actual - first, 0, size).astype(wide)
+    scale = actual / jnp.maximum(present, 1)
+    if settings.reduction == "mean":
+        scale = scale / train.total
+    there = jnp.arange(size)[None, :] < present[:, None]
+    counts = jnp.where(there, scale[:, None], jnp.zeros((), wide)).astype(dtype)
+    return _Batches(counts, (present / actual).astype(dtype))
 
 
 def _pass_over(
-    settings: Settings, data: Data, train: _Rows, state: State, key: Array
-) -> tuple[Params, Any, Array, Array]:
+    settings: Settings, data: Data, train: _Rows, packed: Packing, state: State, key: Array
+) -> tuple[Any, Any, Array, Array]:
     """One epoch's updates: the parameters and optimizer after it, its risk per example, and the gradient's norm."""
-    size = train.count if settings.batch_size is None else min(settings.batch_size, train.count)
-    steps = -(-train.count // size)
+    size = train.places if settings.batch_size is None else min(settings.batch_size, train.places)
     dtype = state.train_error.dtype
     needs_gradient = any(rule.needs_gradient for rule in settings.rules)
     no_gradient = jax.tree.map(jnp.zeros_like, state.params) if needs_gradient else None
-    update = optax.with_extra_args_support(settings.optimizer).update
+    update = optax.with_extra_args_support(_optimizer(settings, data)).update
+    may_miss = data.rows is not None and train.rows is not None
+    actual = jnp.sum(train.rows >= 0) if may_miss and train.rows is not None else train.places
 
-    def step(carry: tuple[Any, ...], batch: tuple[Array | None, Array]) -> tuple[tuple[Any, ...], None]:
+    def step(carry: tuple[Any, ...], batch: tuple[Array | None, _Batches]) -> tuple[tuple[Any, ...], None]:
         params, optimizer, error_sum, gradient_sum = carry
-        rows, number = batch
+        rows, (counts, share) = batch
         x, y, v = train.x, train.y, train.weights
         if rows is not None:
             x, y, v = x[rows], y[rows], None if v is None else v[rows]
-        # The last batch may be smaller: its missing examples count nothing, the others the more.
-        present = size if train.count % size == 0 else jnp.minimum(size, train.count - number * size)
-        scale = train.count / present
-        if settings.reduction == "mean":
-            scale = scale / train.total
-        scale = jnp.asarray(scale, dtype)
-        counts = jnp.broadcast_to(scale, size) if v is None else v.astype(dtype) * scale
-        if train.count % size:
-            counts = jnp.where(jnp.arange(size) < present, counts, jnp.zeros((), dtype))
-        value, error, grads, value_fn = _evaluate(settings, data, train, params, x, y, counts)
-        updates, optimizer = update(grads, optimizer, params, value=value, grad=grads, value_fn=value_fn)
-        share = jnp.asarray(present / train.count, dtype)
+        if v is not None:
+            counts = v.astype(dtype) * counts
+        value, error, grads, value_fn = _evaluate(settings, data, train, packed, params, x, y, counts)
+        updates, new_optimizer = update(grads, optimizer, params, value=value, grad=grads, value_fn=value_fn)
+        new_params = optax.apply_updates(params, updates)
+        if may_miss:  # so much that a whole batch may be missing
+            new_params, new_optimizer = _select(share > 0, (new_params, new_optimizer), (params, optimizer))
         if needs_gradient:
             gradient_sum = jax.tree.map(lambda s, g: s + share * g, gradient_sum, grads)
-        return (optax.apply_updates(params, updates), optimizer, error_sum + share * error, gradient_sum), None
+        return (new_params, new_optimizer, error_sum + share * error, gradient_sum), None
 
     carry = (state.params, state.optimizer, jnp.zeros((), dtype), no_gradient)
+    batches = _batches(settings, train, size, actual, dtype)
     if settings.batch_size is None:
-        carry, _ = step(carry, (None, jnp.zeros((), int)))
+        carry, _ = step(carry, (None, jax.tree.map(lambda leaf: leaf[0], batches)))
     else:
-        order = (
-            jax.random.permutation(key, train.count) if train.rows is None else jax.random.permutation(key, train.rows)
-        )
+        order = shuffled(key, train.places)
+        if train.rows is not None:
+            order = train.rows[order]
+        if may_miss:
+            order = order[jnp.argsort(order < 0, stable=True)]
         # The places beyond the last example hold it again; they count nothing.
-        order = jnp.pad(order, (0, steps * size - train.count), mode="edge").reshape(steps, size)
-        carry, _ = jax.lax.scan(step, carry, (order, jnp.arange(steps)))
+        steps = len(batches.share)
+        order = jnp.pad(order, (0, steps * size - train.places), mode="edge").reshape(steps, size)
+        carry, _ = jax.lax.scan(step, carry, (order, batches))
     params, optimizer, error, gradient_sum = carry
     if settings.reduction == "sum":
         error = (error / train.total).astype(dtype)
@@ -271,8 +372,8 @@ def _pass_over(
 
 
 def _evaluate(
-    settings: Settings, data: Data, train: _Rows, params: Params, x: Array, y: Array, counts: Array
-) -> tuple[Array, Array, Params, Any]:
+    settings: Settings, data: Data, train: _Rows, packed: Packing, params: Any, x: Array, y: Array, counts: Array
+) -> tuple[Array, Array, Any, Any]:
     """The batch's estimate of the objective and of its data term, the gradient, and the objective as a function."""
     gamma: Any = 0.0
     mask = objectives.decay_mask(settings.network, settings.likelihood) if data.mask is None else data.mask
@@ -283,15 +384,18 @@ def _evaluate(
         gamma = gamma.astype(counts.dtype)
     arguments: dict[str, Any] = {"reduction": "sum", "weight_decay": gamma, "mask": mask}
     plain = objectives.objective(settings.network, settings.likelihood, **arguments)
+    tree = packed.unpack(params)
     if settings.gradient == "autodiff":
         value_fn = functools.partial(plain, x=x, y=y, weights=counts)
-        value, grads = jax.value_and_grad(value_fn)(params)
+        value, grads = jax.value_and_grad(value_fn)(tree)
     else:
         by_hand = backprop.value_and_grad(settings.network, settings.likelihood, **arguments)
-        value, grads = by_hand(params, x, y, counts)
+        value, grads = by_hand(tree, x, y, counts)
         value_fn = backprop.differentiable(by_hand, x, y, counts)
-    error = value - gamma * objectives.penalty(params, mask) if settings.decays else value
-    return value, error, grads, value_fn
+    if data.present is not None:
+        grads = jax.tree.map(lambda g, there: g * there, grads, data.present)
+    error = value - gamma * objectives.penalty(tree, mask) if settings.decays else value
+    return value, error, packed.pack(grads), lambda params: value_fn(packed.unpack(params))
 
 
 def reasons(settings: Settings) -> tuple[str, ...]:

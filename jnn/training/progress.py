@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 Show = Callable[[int, Any], None]
+MISSING = "progress=True draws its bar with rich: pip install 'jnn[progress]'"
 
 
 @contextlib.contextmanager
@@ -20,7 +21,7 @@ def bar(epochs: int, shown: bool) -> Iterator[Show]:
     try:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
     except ImportError:
-        raise ImportError("progress=True draws its bar with rich: pip install 'jnn[progress]'") from None
+        raise ImportError(MISSING) from None
     columns = (
         TextColumn("{task.completed}/{task.total}"),
         BarColumn(bar_width=20),
@@ -37,3 +38,23 @@ def bar(epochs: int, shown: bool) -> Iterator[Show]:
             drawn.update(task, completed=done, train=train, validation=validation)
 
         yield show
+
+
+@contextlib.contextmanager
+def count(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
+    """Within: a function that takes how many of `total` members have ended, and draws it.
+
+    Raises:
+        ImportError: if it is wanted and rich is not installed.
+    """
+    if not shown:
+        yield lambda done: None
+        return
+    try:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    except ImportError:
+        raise ImportError(MISSING) from None
+    columns = (TextColumn("{task.completed}/{task.total} networks"), BarColumn(bar_width=20), TimeRemainingColumn())
+    with Progress(*columns) as drawn:
+        task = drawn.add_task("", total=total)
+        yield lambda done: drawn.update(task, completed=done)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jnn.networks import Params
-from jnn.training.program import DIVERGED, RUNNING, State
+from jnn.training.program import DIVERGED, RUNNING, Settings, State, reasons
 
 
 @jax.tree_util.register_dataclass
@@ -67,3 +67,19 @@ class FitResult:
     def diverged(self) -> Any:
         """Whether the error or a parameter became infinite or NaN."""
         return self.code == DIVERGED
+
+
+def as_result(settings: Settings, state: State, interruption: str | None = None) -> FitResult:
+    """What a state says to the user; of a batch of states, a batch of results."""
+    return FitResult(
+        params=state.best_params,
+        last_params=state.params,
+        history=History(state.train_error, state.validation_error),
+        epochs=state.epoch,
+        best_epoch=state.best_epoch,
+        best_validation_error=state.best_error,
+        code=state.code,
+        state=state,
+        reasons=reasons(settings),
+        interruption=interruption,
+    )

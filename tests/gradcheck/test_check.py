@@ -230,7 +230,7 @@ def test_complex_arguments():
 
 def test_given_cotangents_and_snippet():
     report = check(wrong_product, X, Y, cotangents=jnp.ones((4, 3), jnp.float32), power=False)
-    assert outcome(report, "reverse mode") == "pass"
+    assert outcome(report, "reverse mode") == "fail"
     assert report.verdict == "fail"
     report = check(wrong_product, X, Y, power=False)
     names = {"fun": wrong_product, "args": (X, Y), "jax": jax, "gradcheck": gradcheck, "print": lambda *a: None}
@@ -241,7 +241,113 @@ def test_given_cotangents_and_snippet():
         check(right_product, X, Y, cotangents=jnp.ones(3))
 
 
+def test_a_snippet_of_a_forward_rule():
+    absolute = pushed(jnp.sin, lambda a, t: jnp.cos(a[0]) * jnp.abs(t[0]))
+    report = check(absolute, X, power=False)
+    assert outcome(report, "forward mode") == "fail"
+    names = {"fun": absolute, "args": (X,), "jax": jax, "gradcheck": gradcheck, "print": lambda *a: None}
+    exec(report.snippet, names)
+    assert float(names["got"]) == pytest.approx(report.worst.value, rel=1e-6)
+    assert float(names["got"]) != pytest.approx(report.worst.expected, rel=1e-3)
+
+
+def test_the_modes_are_as_bad_as_their_leaves():
+    assert outcome(check(wrong_product, X, Y, power=False), "reverse mode") == "fail"
+    assert outcome(check(right_product, X, Y, power=False), "reverse mode") == "pass"
+    # Declared deviations are none.
+    assert outcome(check(wrong_product, X, Y, expected="y", power=False), "reverse mode") == "pass"
+    relu = check(jax.nn.relu, jnp.asarray([-1.0, 0.0, 2.0], jnp.float32), power=False)
+    assert relu.verdict == outcome(relu, "reverse mode") == outcome(relu, "forward mode") == "kink"
+
+
+def test_a_leaf_of_which_nothing_was_compared_does_not_pass():
+    report = check(callback_sine, X[0], power=False)
+    assert report.verdict == "fail"
+    assert report.leaves[0].verdict == "inconclusive"
+    assert report.leaves[0].comparisons == 0
+    assert "nothing could be compared" in report.leaves[0].note
+    empty = check(lambda x, y: jnp.sin(x).sum() + y, jnp.zeros((0, 3), jnp.float32), X, power=False)
+    assert empty.verdict == "pass"
+
+
+def test_the_hint_of_stop_gradient_is_given_where_it_matters():
+    # jax.nn.softmax stops the gradient of its shift, which changes no derivative.
+    wrong = check(pulled(lambda x: jax.nn.softmax(x) * 2, lambda g, x: (g,)), X, power=False)
+    assert wrong.verdict == "fail"
+    assert any(removed.startswith("stop_gradient") for removed in wrong.removed)
+    assert "stop_gradient" not in wrong.summary
+
+
+def test_an_error_where_zero_is_right_is_told_in_ulps_of_the_leaf():
+    def backward(g, x):
+        return (g * jnp.where(jnp.arange(3) > 0, jnp.cos(x), 1),)
+
+    masked = pulled(lambda x: jnp.where(jnp.arange(3) > 0, jnp.sin(x), 0), backward)
+    report = check(masked, X[0], power=False)
+    assert report.worst.index == (0,)
+    assert report.worst.of_largest
+    # The error is of the size of the other elements: about 1/eps ulps of them, and allowed is what they are allowed.
+    assert 1e5 < report.worst.error_ulps < 1e9
+    assert report.worst.allowed_ulps < 1e3
+    assert "ulps of the leaf's largest" in str(report)
+
+
+def test_arguments_that_are_not_finite_are_named():
+    report = check(right_product, X.at[0, 0].set(jnp.nan), Y, power=False)
+    assert report.verdict == "fail"
+    assert "the arguments themselves are not finite in x" in report.summary
+    assert "not finite in x" not in check(wrong_product, X, Y, power=False).summary
+
+
+@pytest.mark.parametrize("around", [jax.jit, jax.vmap, lambda f: jax.grad(lambda x: f(x).sum())])
+def test_tracers_are_refused(around):
+    def inside(x):
+        check(right_product, x, x)
+        return x
+
+    def closed_over(x):
+        check(lambda y: jnp.sum(x) * y, X[0])
+        return x
+
+    for fun in (inside, closed_over):
+        with pytest.raises(TypeError, match="outside of jit, vmap and grad"):
+            around(fun)(X)
+
+
+def test_nondiff_argnums_and_trees():
+    def power(n, x):
+        return x["a"] ** n
+
+    right, wrong = (jax.custom_vjp(power, nondiff_argnums=(0,)) for _ in range(2))
+    right.defvjp(lambda n, x: (power(n, x), x), lambda n, x, g: ({"a": n * g * x["a"] ** (n - 1)},))
+    wrong.defvjp(lambda n, x: (power(n, x), x), lambda n, x, g: ({"a": g * x["a"] ** (n - 1)},))
+    assert check(right, 3, {"a": X}, power=False).verdict == "pass"
+    report = check(wrong, 3, {"a": X}, power=False)
+    assert [(v.path, v.pattern) for v in report.leaves] == [("x['a']", "factor 1/3")]
+
+
+def test_an_interruption_is_passed_on_and_leaves_the_configuration():
+    calls = []
+
+    def fun(x):
+        calls.append(None)
+        if len(calls) > 4:
+            raise KeyboardInterrupt
+        return jnp.sin(x)
+
+    with jax.enable_x64(False), pytest.raises(KeyboardInterrupt):
+        check(pulled(fun, lambda g, x: (g * jnp.cos(x),)), X)
+    assert jnp.result_type(float) == jnp.float64  # as the tests set it
+    assert len(calls) == 5
+
+
 def test_errors_at_the_boundary():
+    with pytest.raises(ValueError, match="tolerance"):
+        check(jnp.sin, X, tolerance=-1.0)
+    with pytest.raises(TypeError, match="seed"):
+        check(jnp.sin, X, seed=jax.random.key(0))
+    with pytest.raises(ValueError, match="return a floating array"):
+        check(lambda x: None, X)
     with pytest.raises(ValueError, match="floating argument"):
         check(lambda n: n, np.arange(3))
     with pytest.raises(ValueError, match="return a floating array"):

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ import pytest
 
 from experiments import gradcheck_power, gradcheck_upstream
 from jnn import gradcheck
+from jnn.gradcheck._derivatives import QUICK
 
 from .corpus import CASES, HARD, PAIRS, Case
 
@@ -78,20 +79,34 @@ def by_primal(f: Callable, values: list, weights: list, tangents: list) -> list:
 DERIVATIVES = {"vjp": by_vjp, "jvp": by_jvp, "order2": by_order2, "vmap": by_vmap, "primal": by_primal}
 
 
-def evaluate(fun: Callable, args: tuple, how: str, double: bool = False) -> tuple[list, list, list]:
-    """The value, the derivative that `how` names, and the gradient; with float64 in place of every floating dtype."""
-    values, f = outputs(fun, args)
-    weights, tangents = random_like(jax.eval_shape(f, values), 1), random_like(values, 2)
-    values = [v.astype(jnp.float64) for v in values] if double else values
+class Variant(NamedTuple):
+    """A function of a case, and whether it is evaluated with float64 in place of every floating dtype."""
 
-    # Hundreds of small programs that run once: compiling them is the whole cost, so the compiler is told to be quick.
-    @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True})
-    def run(vs: list) -> tuple[list, list, list]:
+    fun: Callable
+    double: bool = False
+
+
+def evaluate(variants: dict[str, Variant], args: tuple, how: str) -> dict[str, tuple[list, list, list]]:
+    """By variant the value, the derivative that `how` names, and the gradient.
+
+    These are hundreds of small programs that run once. Compiling them is the whole cost, so those of one case are
+    compiled as one, and the compiler is told to be quick.
+    """
+
+    def one(fun: Callable, values: list) -> tuple[list, list, list]:
+        _, f = outputs(fun, args)
+        weights, tangents = random_like(jax.eval_shape(f, values), 1), random_like(values, 2)
         # The gradient itself matters only where the mistake is elsewhere.
-        gradient = by_vjp(f, vs, weights, tangents) if how in ("order2", "vmap") else []
-        return f(vs), DERIVATIVES[how](f, vs, weights, tangents), gradient
+        gradient = by_vjp(f, values, weights, tangents) if how in ("order2", "vmap") else []
+        return f(values), DERIVATIVES[how](f, values, weights, tangents), gradient
 
-    return run(values)
+    @partial(jax.jit, compiler_options=QUICK)
+    def run(values: dict[str, list]) -> dict[str, tuple[list, list, list]]:
+        return {name: one(variant.fun, values[name]) for name, variant in variants.items()}
+
+    plain, _ = outputs(variants["right"].fun, args)
+    wide = [v.astype(jnp.float64) for v in plain]
+    return run({name: wide if variant.double else plain for name, variant in variants.items()})
 
 
 def eps(args: tuple, out: list) -> float:
@@ -114,13 +129,18 @@ def distance(got: list, want: list) -> float:
 def test_the_case_is_what_it_says(case: Case) -> None:
     """The right function agrees with rule-free autodiff in float64, and the wrong one with neither."""
     args = case.args()
-    value, right, gradient = evaluate(case.right, args, case.how)
+    variants = {"right": Variant(case.right)}
+    if case.self_test is not None:
+        variants["oracle"] = Variant(case.primal or case.right, double=True)
+    if case.wrong is not None:
+        variants["wrong"] = Variant(case.wrong)
+    found = evaluate(variants, args, case.how)
+    value, right, gradient = found["right"]
     unit = eps(args, value)
     if case.self_test is not None:
-        _, oracle, _ = evaluate(case.primal or case.right, args, case.how, double=True)
-        assert distance(right, oracle) <= case.self_test * unit
+        assert distance(right, found["oracle"][1]) <= case.self_test * unit
     if case.wrong is not None:
-        wrong_value, wrong, wrong_gradient = evaluate(case.wrong, args, case.how)
+        wrong_value, wrong, wrong_gradient = found["wrong"]
         assert distance(wrong, right) > (50 if unit < 1e-4 else 10) * unit
         # The two have the same primal; and where the mistake is not in the gradient, the same gradient.
         assert distance(wrong_value, value) <= 4 * unit

@@ -27,6 +27,8 @@ CASES = {
     "factor": (2 * T, "factor 2"),
     "fraction": (T / 3, "factor 1/3"),
     "number": (1.2345 * T, "factor 1.234"),
+    "no simple fraction": (95 / 61 * T, "factor 1.557"),
+    "number of examples": (32 * T, "factor 32"),
     "dead": (0 * T, "dead leaf: no gradient arrives"),
     "transposed": (T.T, "transposed"),
     "transposed sign": (-T.T, "transposed and sign flipped"),

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jnn import gradcheck
 from jnn.gradcheck import check_rules
 
-from .rules import numbers, pulled, pushed
+from .rules import numbers, pulled, pushed, wrong_product
 
 
 def sine(x):
@@ -95,3 +96,27 @@ def test_more_calls_than_asked_for():
     report = check_rules(lambda x: jnp.sum(right_sine(right_sine(right_sine(x)))), X[0], most=1)
     assert len(report.rules) == 1
     assert "1 of 3" in report.sampled[0]
+
+
+def test_a_snippet_calls_the_wrong_rule_again():
+    def loss(x, y):
+        return jnp.sum(jax.nn.relu(wrong_product(x, y)))
+
+    x, y = numbers(4, 3), numbers(4, 3, seed=1)
+    (report,) = [r.report for r in check_rules(loss, x, y).rules if r.report.verdict == "fail"]
+    shown = []
+    exec(report.snippet, {"fun": loss, "args": (x, y), "jax": jax, "gradcheck": gradcheck, "print": shown.append})
+    (worst,) = [leaf.worst for leaf in report.leaves if leaf.verdict == "fail"]
+    # The first leaf of the call's own cotangents; the random ones of the report are others.
+    assert len(shown[0]) == 2
+    reached = (jnp.sin(x) * y > 0).astype(x.dtype)
+    np.testing.assert_allclose(shown[0][1], -reached * jnp.sin(x), rtol=1e-5)
+    assert worst.path == "operand 1"
+
+
+def test_rules_in_the_primal_of_a_rule_are_named():
+    outer = pulled(lambda x: 2 * jax.nn.relu(x), lambda g, x: (2 * g * (x > 0),))
+    report = check_rules(lambda x: jnp.sum(outer(x)), numbers(4, 3))
+    assert report.verdict == "pass"
+    (hidden,) = report.not_rewritten
+    assert "rules inside the primal" in hidden

@@ -1,0 +1,1 @@
+"""One module for each way to train; each written as its own documentation advises. See `workloads.Contestant`."""

@@ -1,0 +1,86 @@
+"""JAX and optax without a library: one jitted step in a Python loop; with several networks, its vmap."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.benchmarks.peers.jaxes import ACTIVATIONS, mean_loss, optimizer
+from experiments.benchmarks.peers.jaxes import device as device
+from experiments.benchmarks.peers.jaxes import versions as _versions
+from experiments.benchmarks.workloads import Data, Setting, Train, Trained, Workload, minibatches
+
+
+def versions() -> dict[str, str]:
+    """Of JAX and optax."""
+    return _versions("optax")
+
+
+def init(workload: Workload, key: jax.Array) -> Any:
+    """Weights and biases of each layer."""
+    sizes, draw = workload.sizes, jax.nn.initializers.lecun_normal()
+    fan_ins = np.cumsum(sizes)[:-1] if workload.shortcuts else sizes[:-1]
+    keys = jax.random.split(key, len(fan_ins))
+    return [
+        (draw(k, (int(fan_in), size)), jnp.zeros(size))
+        for k, fan_in, size in zip(keys, fan_ins, sizes[1:], strict=True)
+    ]
+
+
+def apply_network(workload: Workload, params: Any, x: jax.Array) -> jax.Array:
+    """The outputs' pre-activations, examples as rows."""
+    h = ACTIVATIONS[workload.activation]
+    for w, b in params[:-1]:
+        z = h(x @ w + b)
+        x = jnp.concatenate([x, z], axis=-1) if workload.shortcuts else z
+    w, b = params[-1]
+    return x @ w + b
+
+
+def prepare(workload: Workload, data: Data, setting: Setting) -> Train:
+    """The data lie on the device, a batch is gathered inside the step, the old parameters' memory is used again."""
+    rule = optimizer(workload.optimizer, workload.learning_rate)
+    x, y = jnp.asarray(data.x), jnp.asarray(data.y)
+    many = workload.members > 1
+
+    def loss(params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
+        return mean_loss(workload.loss, apply_network(workload, params, x), y)
+
+    def update(params: Any, state: Any, x: jax.Array, y: jax.Array, rows: Any) -> Any:
+        if rows is not None:
+            x, y = x[rows], y[rows]
+        updates, state = rule.update(jax.grad(loss)(params, x, y), state, params)
+        return optax.apply_updates(params, updates), state
+
+    def begin(key: jax.Array) -> Any:
+        params = init(workload, key)
+        return params, rule.init(params)
+
+    apply = jax.jit(lambda params, x: apply_network(workload, params, x))
+    if many:
+        update, begin = jax.vmap(update, (0, 0, None, None, 0)), jax.vmap(begin)
+        apply = jax.jit(jax.vmap(lambda params, x: apply_network(workload, params, x), (0, None)))
+    step, begin = jax.jit(update, donate_argnums=(0, 1)), jax.jit(begin)
+
+    def batches(seed: int) -> Any:
+        if workload.batch_size is None:
+            return (None for _ in range(workload.epochs))
+        if not many:
+            return minibatches(seed, len(x), workload.batch_size, workload.epochs)
+        each = (
+            minibatches(seed * workload.members + m, len(x), workload.batch_size, workload.epochs)
+            for m in range(workload.members)
+        )
+        return (np.stack(rows) for rows in zip(*each, strict=True))
+
+    def train(seed: int) -> Trained:
+        key = jax.random.key(seed)
+        params, state = begin(jax.random.split(key, workload.members) if many else key)
+        for rows in batches(seed):
+            params, state = step(params, state, x, y, rows)
+        jax.block_until_ready(params)
+        return Trained(lambda x: np.asarray(apply(params, x)))
+
+    return train

@@ -1,0 +1,170 @@
+"""Measures workloads: starts the contestants' processes, lets them take turns, and gathers what they answer."""
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.benchmarks import data
+from experiments.benchmarks.contestants import ENTRANTS, Entrant
+from experiments.benchmarks.first_result import FreshProcess, interpreter
+from experiments.benchmarks.floors import Costs, work
+from experiments.benchmarks.results import Result, Row
+from experiments.benchmarks.timing import in_turn
+from experiments.benchmarks.workers import Failure, WorkerProcess
+from experiments.benchmarks.workloads import Setting, Size, Workload, load
+
+FLOORS = ("step", "epoch")
+
+
+class Bench:
+    """Holds the processes, which live on from workload to workload. Use it in a `with` statement.
+
+    Args:
+        setting: where, and how precisely.
+        size: of the data.
+        chosen: contestants to run, by name or by peer; None for all but those on request.
+        pythons: interpreters by peer, where it is not this one.
+        limit: seconds that a contestant may take to prepare.
+        say: is told what is being done.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        size: Size = "default",
+        chosen: Iterable[str] | None = None,
+        pythons: Mapping[str, str] | None = None,
+        limit: float = 600.0,
+        say: Callable[[str], None] = lambda what: None,
+    ) -> None:
+        self.setting, self.limit, self.say = setting, limit, say
+        self.size: Size = size
+        self.chosen = None if chosen is None else set(chosen)
+        self.pythons = dict(pythons or {})
+        self._folder = tempfile.TemporaryDirectory(prefix="benchmarks-")
+        self._workers: dict[str, WorkerProcess] = {}
+        self._described: dict[str, dict[str, Any]] = {}
+
+    def __enter__(self) -> "Bench":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers.values():
+            worker.close()
+        self._folder.cleanup()
+
+    def takes_part(self, entrant: Entrant) -> bool:
+        """Whether it was asked for, or nothing was."""
+        if self.chosen is None:
+            return not entrant.on_request
+        # A peer's name stands for all of its entrants but those on request.
+        return entrant.name in self.chosen or (entrant.peer in self.chosen and not entrant.on_request)
+
+    def device_name(self) -> str:
+        """Where jnn computes.
+
+        Raises:
+            Failure: if there is no such device.
+        """
+        self._start(ENTRANTS["jnn"])
+        return self._described["jnn"]["device"]
+
+    def _start(self, entrant: Entrant) -> WorkerProcess:
+        if entrant.name not in self._workers:
+            python = interpreter(self.pythons.get(entrant.peer))
+            worker = WorkerProcess(entrant, self.setting, python)
+            try:
+                self._described[entrant.name] = worker.ask("describe", limit=self.limit)
+            except Failure:
+                worker.close(kill=True)
+                raise
+            self._workers[entrant.name] = worker
+        return self._workers[entrant.name]
+
+    def _drop(self, name: str) -> None:
+        if name in self._workers:
+            self._workers.pop(name).close(kill=True)
+
+    def measure(self, workload: Workload, rounds: int, floors: bool = True) -> Result:
+        """All contestants of a workload, in turn; and what the floor is."""
+        path = data.write(workload, self.size, Path(self._folder.name))
+        rows = {name: Row(name, ENTRANTS[name].title, "not measured") for name in workload.contestants}
+        ready: dict[str, Callable[[int], dict[str, Any]]] = {}
+
+        def failed(name: str, why: Exception) -> None:
+            missing = isinstance(why, Failure) and why.missing
+            unavailable = str(why).startswith("not available")
+            rows[name].status = "not installed" if missing else "not available" if unavailable else "failed"
+            rows[name].why = str(why)
+            self._drop(name)
+
+        for name, row in list(rows.items()):
+            entrant = ENTRANTS[name]
+            if not self.takes_part(entrant) or self.setting.device not in entrant.devices:
+                del rows[name]
+                continue
+            self.say(f"{workload.name}: preparing {entrant.title}")
+            try:
+                if workload.kind == "first result":
+                    ready[name] = self._fresh(entrant, workload, path, row)
+                else:
+                    ready[name] = self._prepared(entrant, workload, path, row)
+            except Failure as why:
+                failed(name, why)
+        self.say(f"{workload.name}: {rounds} rounds in turn")
+        examples = len(load(path).x)
+        for name, answers in in_turn(ready, rounds, failed, Failure).items():
+            row = rows[name]
+            row.status = "measured"
+            row.errors = [answer["error"] for answer in answers]
+            row.risks = [answer["risk"] for answer in answers if answer["risk"] is not None]
+            row.iterations = [answer["iterations"] for answer in answers if answer["iterations"] is not None]
+            row.seconds = [
+                answer["seconds"] / answer["networks"] / workload.units(examples, answer["iterations"])
+                for answer in answers
+            ]
+        result = Result(workload, self.setting.device, "", list(rows.values()))
+        if floors:
+            self._add_floor(result, path)
+        return result
+
+    def _prepared(self, entrant: Entrant, workload: Workload, path: Path, row: Row) -> Callable[[int], dict[str, Any]]:
+        worker = self._start(entrant)
+        described = self._described[entrant.name]
+        row.versions, row.precision = described["versions"], described["precision"]
+        answer = worker.ask("prepare", limit=self.limit, workload=workload.as_json(), data=str(path))
+        row.threads = answer["threads"]
+        row.first = None if row.threads else answer["seconds"]
+        return lambda seed: worker.ask("train", limit=self.limit, seed=seed)
+
+    def _fresh(self, entrant: Entrant, workload: Workload, path: Path, row: Row) -> Callable[[int], dict[str, Any]]:
+        cache = Path(self._folder.name) / "compilation-cache"
+        python = interpreter(self.pythons.get(entrant.peer))
+        run = FreshProcess(entrant.name, workload, path, cache, self.setting.device, python)
+        run.limit = self.limit
+        row.first = run(0)["seconds"]  # fills the cache, the compilation cache and the system's cache of files
+        return run
+
+    def _add_floor(self, result: Result, path: Path) -> None:
+        workload = result.workload
+        if workload.kind != "training" or workload.unit not in FLOORS or workload.optimizer != "adam":
+            return
+        self.say(f"{workload.name}: what its parts cost")
+        try:
+            worker = self._start(ENTRANTS["jnn"])
+            costs = worker.ask("floor", limit=self.limit, workload=workload.as_json(), data=str(path))
+        except Failure:  # the figures stay, without a floor
+            return
+        result.matrix_rates = costs.pop("matrix_rates")
+        found = load(path)
+        result.costs, result.work = Costs(**costs), work(workload, len(found.x), found.edges)
+
+
+def not_measured(workload: Workload, device: str, why: str, takes_part: Callable[[Entrant], bool]) -> Result:
+    """A result that says so."""
+    entrants = [ENTRANTS[name] for name in workload.contestants]
+    rows = [
+        Row(e.name, e.title, "not measured", why) for e in entrants if device in e.devices and takes_part(e)
+    ]  # fmt: skip
+    return Result(workload, device, "", rows)

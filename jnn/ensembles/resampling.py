@@ -1,0 +1,66 @@
+"""Which examples each member trains on and is judged by, as arrays of row numbers; −1 stands for no example."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Key
+
+from jnn.training.splitting import shuffled
+
+
+def k_fold(
+    key: Key[Array, ""], count: int, folds: int, classes: Int[Array | np.ndarray, "count"] | None = None
+) -> tuple[Int[Array, "folds train"], Int[Array, "folds held_out"]]:
+    """Divide the examples into folds; each in turn is held out, and the others are trained on.
+
+    Folds differ in size by at most one example (places that are too many hold −1). Stratified if classes are given:
+    then also the number of a class's examples differs by at most one from fold to fold.
+
+    Args:
+        key: decides who is in which fold.
+        count: number of examples, N.
+        folds: k, from 2 to N.
+        classes: each example's class, as integers.
+
+    Returns:
+        The rows to train on, `(k, N − ⌊N / k⌋)`, and those held out, `(k, ⌈N / k⌉)`.
+
+    Raises:
+        ValueError: if there are fewer than 2 or more than N folds, or not a class for each example.
+    """
+    if not 2 <= folds <= count:
+        raise ValueError(f"expected from 2 to {count} folds, one example each at least; got {folds}")
+    line = np.asarray(shuffled(key, count))
+    if classes is not None:
+        classes = np.asarray(classes)
+        if classes.shape != (count,):
+            raise ValueError(f"expected a class for each of the {count} examples, got shape {classes.shape}")
+        line = line[np.argsort(classes[line], kind="stable")]
+    # Dealt out like cards, class by class.
+    fold = np.arange(count) % folds
+    held_out = [line[fold == f] for f in range(folds)]
+    train = [line[fold != f] for f in range(folds)]
+    return _padded(train, count - count // folds), _padded(held_out, -(-count // folds))
+
+
+def _padded(rows: list[np.ndarray], width: int) -> Int[Array, "folds width"]:
+    return jnp.asarray(np.stack([np.pad(r, (0, width - len(r)), constant_values=-1) for r in rows]))
+
+
+def bootstrap(
+    key: Key[Array, ""], count: int, members: int
+) -> tuple[Int[Array, "members count"], Int[Array, "members count"]]:
+    """Draw `count` examples with replacement for each member (Breiman 1996, "Bagging predictors").
+
+    Returns:
+        The rows to train on, and those that were not drawn ("out of bag", some e⁻¹ = 37% of them), each filled up
+        with −1: both `(members, count)`.
+
+    Raises:
+        ValueError: if there are no examples or no members.
+    """
+    if count < 1 or members < 1:
+        raise ValueError(f"expected at least one example and one member, got {count} and {members}")
+    rows = jax.random.randint(key, (members, count), 0, count)
+    drawn = jnp.zeros((members, count), bool).at[jnp.arange(members)[:, None], rows].set(True)
+    return rows, jnp.where(drawn, -1, jnp.arange(count)[None, :])

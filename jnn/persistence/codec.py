@@ -1,0 +1,188 @@
+"""Python values as JSON and arrays, and back, to the bit and with their types.
+
+None, booleans, integers, finite floats, strings, lists, and dictionaries with strings as keys are JSON's own. Anything
+else is an object `{"$": kind, ...}`. Arrays are named in it, and kept beside it by name.
+"""
+
+import math
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+
+from jnn import activations
+from jnn.persistence.container import DTYPES
+from jnn.persistence.errors import DamagedFileError, NewerFileError, PrecisionError, UnsupportedError
+from jnn.persistence.kinds import KINDS
+
+NAMES = {kind.type: name for name, kind in KINDS.items()}
+STORED = set(DTYPES.values())
+
+
+def as_object(value: Any) -> Any:
+    """What a name in `custom` stands for: a pair of functions (h, h') is the activation that networks make of it."""
+    is_pair = isinstance(value, tuple) and len(value) == 2 and all(map(callable, value))
+    return activations.get(value) if is_pair else value
+
+
+class Writer:
+    """Encodes values; `arrays` gathers theirs by name."""
+
+    def __init__(self, custom: Mapping[str, Any]) -> None:
+        self.arrays: dict[str, np.ndarray] = {}
+        self.custom: dict[tuple[type, Any], str] = {}
+        for name, value in custom.items():
+            value = as_object(value)
+            if not isinstance(value, Hashable):
+                raise UnsupportedError(f"expected custom[{name!r}] as something hashable, got {type(value).__name__}")
+            self.custom[type(value), value] = name
+
+    def encode(self, value: Any, path: str) -> Any:
+        """The value as JSON; `path` says where it stands.
+
+        Raises:
+            UnsupportedError: for values of a type that files do not hold.
+        """
+        kind = type(value)
+        if (name := self._own_name(value)) is not None:
+            return {"$": "custom", "name": name}
+        if value is None or kind in (bool, int, str) or (kind is float and math.isfinite(value)):
+            return value
+        if kind is list:
+            return [self.encode(item, f"{path}.{n}") for n, item in enumerate(value)]
+        if kind is tuple:
+            return {"$": "tuple", "items": [self.encode(item, f"{path}.{n}") for n, item in enumerate(value)]}
+        if kind is dict and "$" not in value and all(type(key) is str for key in value):
+            return {key: self.encode(item, f"{path}.{key}") for key, item in value.items()}
+        if kind is dict:
+            return {
+                "$": "dict",
+                "items": [self.encode(list(pair), f"{path}.{n}") for n, pair in enumerate(value.items())],
+            }
+        if isinstance(value, jax.core.Tracer):
+            raise UnsupportedError(f"{path} has no value yet: call save outside of jit, vmap and grad")
+        if isinstance(value, jax.Array):
+            return self._jax_array(value, path)
+        if kind is np.ndarray:
+            return {"$": "numpy", **self._array(value, path)}
+        if isinstance(value, np.generic):
+            return {"$": "scalar", **self._array(np.asarray(value), path)}
+        if isinstance(value, np.dtype):
+            kind = np.dtype
+        if kind not in NAMES:
+            raise UnsupportedError(
+                f"{path} is of the type {kind.__module__}.{kind.__qualname__}, which a file cannot hold. Turn it into "
+                "arrays, numbers or strings; or give it a name, save(..., custom={name: object}), and pass the same "
+                "to load"
+            )
+        name = NAMES[kind]
+        return {
+            "$": name,
+            **{key: self.encode(item, f"{path}.{key}") for key, item in KINDS[name].fields(value).items()},
+        }
+
+    def _own_name(self, value: Any) -> str | None:
+        try:
+            return self.custom.get((type(value), value))
+        except TypeError:  # lists, arrays and whatever else is not hashable
+            return None
+
+    def _jax_array(self, value: jax.Array, path: str) -> dict[str, Any]:
+        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+            data = self._array(np.asarray(jax.random.key_data(value)), path)
+            return {"$": "key", "implementation": str(jax.random.key_impl(value)), **data}
+        return {"$": "jax", **self._array(np.asarray(value), path)}
+
+    def _array(self, array: np.ndarray, path: str) -> dict[str, Any]:
+        if array.dtype.kind in "OUS":
+            items = self.encode(array.ravel().tolist(), path)
+            return {"items": items, "shape": list(array.shape), "dtype": self.encode(array.dtype, path)}
+        described = {}
+        if array.dtype.kind in "Mm":
+            described = {"dtype": self.encode(array.dtype, path)}
+            array = array.view(np.int64)
+        if array.dtype.newbyteorder("=") not in STORED:
+            known = ", ".join(sorted(map(str, STORED)))
+            raise UnsupportedError(f"{path} is an array of {array.dtype}; a file holds {known}, strings and dates")
+        name = path
+        while name in self.arrays:  # of {"a.b": ...} and {"a": {"b": ...}}
+            name += "_"
+        self.arrays[name] = np.asarray(array, order="C")
+        return {"array": name, **described}
+
+
+class Reader:
+    """Decodes what a `Writer` made; `unused` names the arrays that nothing has asked for yet."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], custom: Mapping[str, Any]) -> None:
+        self.arrays = arrays
+        self.custom = custom
+        self.unused = set(arrays)
+
+    def decode(self, described: Any) -> Any:
+        """The value.
+
+        Raises:
+            UnsupportedError: if it was saved by a name that `custom` does not have.
+            NewerFileError: if it is of an unknown kind.
+            PrecisionError: if it is a 64-bit JAX array, and JAX's 64-bit mode is off.
+            DamagedFileError, and Python's own errors: if the description makes no sense.
+        """
+        if isinstance(described, list):
+            return [self.decode(item) for item in described]
+        if not isinstance(described, dict):
+            return described
+        if "$" not in described:
+            return {key: self.decode(item) for key, item in described.items()}
+        fields = dict(described)
+        name = fields.pop("$")
+        if name == "custom":
+            return self._custom(fields["name"])
+        if name == "tuple":
+            return tuple(self.decode(fields["items"]))
+        if name == "dict":
+            return dict(self.decode(fields["items"]))
+        if name in ("jax", "numpy", "scalar", "key"):
+            return self._array(name, fields)
+        if name not in KINDS:
+            raise NewerFileError(f"the file describes an object of the kind {name!r}, unknown to this jnn: update jnn")
+        return KINDS[name].build(**{key: self.decode(item) for key, item in fields.items()})
+
+    def _custom(self, name: str) -> Any:
+        if name not in self.custom:
+            raise UnsupportedError(
+                f"the file needs an object of yours that was saved by the name {name!r}: load(path, "
+                f"custom={{{name!r}: ...}}) with the same one; got {sorted(self.custom) or 'none'}"
+            )
+        return as_object(self.custom[name])
+
+    def _array(self, kind: str, fields: dict[str, Any]) -> Any:
+        dtype = self.decode(fields["dtype"]) if "dtype" in fields else None
+        if "items" in fields:
+            array = np.empty(len(fields["items"]), dtype)
+            for n, item in enumerate(self.decode(fields["items"])):
+                array[n] = item
+            array = array.reshape(fields["shape"])
+        else:
+            if fields["array"] not in self.unused:
+                raise DamagedFileError(
+                    f"expected an array named {fields['array']!r} in the file, once; it is not there"
+                )
+            self.unused.remove(fields["array"])
+            array = self.arrays[fields["array"]]
+            array = array if dtype is None else array.view(dtype)
+        if kind == "numpy":
+            return array
+        if kind == "scalar":
+            return array[()]
+        moved = jnp.asarray(array)
+        if moved.dtype != array.dtype:
+            raise PrecisionError(
+                f"{fields['array']} is of {array.dtype}, and JAX would make {moved.dtype} of it. Turn on 64-bit "
+                'numbers first, jax.config.update("jax_enable_x64", True), or load within jax.enable_x64(True); '
+                "to round them, save them rounded"
+            )
+        return jax.random.wrap_key_data(moved, impl=fields["implementation"]) if kind == "key" else moved
