@@ -132,7 +132,7 @@ def test_readme_examples_print_what_the_readme_shows(number):
     assert run.returncode == 0, run.stderr
     found, expected = run.stdout.split(), printed.split()
     assert len(found) == len(expected), run.stdout
-    number_like = re.compile(r"^[-+(\[]*\d[\d.e+-]*[%,;:)\]]*$")
+    number_like = re.compile(r"^[-+(\[]*\d+(\.\d*)?(e[-+]?\d+)?[%,;:)\]]*$")
     for f, e in zip(found, expected, strict=True):
         if number_like.match(e) and number_like.match(f):
             f, e = (re.sub(r"[%,;:()\[\]]", "", t) for t in (f, e))

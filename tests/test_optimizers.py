@@ -47,7 +47,15 @@ def test_the_table_covers_every_public_rule():
         for name, f in vars(optimizers).items()
         if inspect.isfunction(f) and f.__module__ == optimizers.__name__ and not name.startswith("_")
     }
-    assert public == {"steepest_descent", "adam", "rprop"}
+    assert public == {"steepest_descent", "adam", "rprop", "is_elementwise"}
+
+
+def test_only_these_rules_alone_are_known_to_be_elementwise():
+    """What `fit` packs into one vector; a chain may hold anything, such as a norm over all weights."""
+    for rule in (adam(), rprop(), steepest_descent(0.1, momentum=0.9)):
+        assert optimizers.is_elementwise(rule)
+        assert not optimizers.is_elementwise(optax.chain(optax.clip_by_global_norm(1.0), rule))
+    assert not optimizers.is_elementwise(optax.lbfgs())
 
 
 MIXED = {
