@@ -34,13 +34,17 @@ def _same(tree: Any) -> Any:
     return tree
 
 
+LARGE = 2**16
+"""From so many weights on, copying them into one vector and out of it costs more than starting operations."""
+
 AS_THEY_ARE = Packing(_same, _same, _same, _same)
 
 
 def packing(params: Params, optimizer: optax.GradientTransformation) -> Packing:
-    """One vector for optimizers that allow it; everything as it is for others, and for parameters of several dtypes."""
+    """One vector, for small networks of one dtype and optimizers that allow it; otherwise everything as it is."""
     leaves, structure = jax.tree.flatten(params)
-    if not is_elementwise(optimizer) or len({leaf.dtype for leaf in leaves}) > 1:
+    weights = sum(leaf.size for leaf in leaves)
+    if not is_elementwise(optimizer) or len({leaf.dtype for leaf in leaves}) > 1 or weights > LARGE:
         return AS_THEY_ARE
     shapes = [leaf.shape for leaf in leaves]
     ends = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes)])
