@@ -184,9 +184,9 @@ def main() -> None:
     print(f"{'network / likelihood':44}{'float64':>10}  {'float32 by hand':>15}  {'autodiff':>8}  of bound  worst for")
     everything: list[Errors] = []
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # what takes time is compiling
-        measured = zip(every, pool.map(measure, every), strict=True)
-        for name, group in itertools.groupby(measured, key=lambda pair: pair[0].name):
-            results = list(group)
+        for name, group in itertools.groupby(every, key=lambda case: case.name):
+            row = list(group)
+            results = list(zip(row, pool.map(measure, row), strict=True))
             case, errors = max(results, key=lambda pair: pair[1].excess)
             everything += [e for _, e in results]
             print(
@@ -194,6 +194,8 @@ def main() -> None:
                 f"{errors.autodiff:8.2f}  {errors.excess:8.0%}  {case.activation}",
                 flush=True,
             )
+            # No program is used again, and a process may map only so many pieces of memory: some 500 programs' worth.
+            jax.clear_caches()
     right = sum(e.float64 <= FLOAT64_BOUND and e.excess <= 1 for e in everything)
     print(
         f"{len(everything)} cases, {right} within bounds; worst: {max(e.float64 for e in everything):.1e} relative in "
