@@ -10,9 +10,18 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from rich.box import HEAVY_HEAD, Box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table as RichTable
 
 from experiments import gradients, real_data, xor
@@ -119,17 +128,21 @@ def stoppable(console: Console) -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-@contextlib.contextmanager
-def _progress(console: Console, total: int, done: int) -> Iterator[Callable[[str], None]]:
-    """Within: a function that shows what is being done now, beside the share of experiments done."""
-    columns = (
+def progress_columns() -> tuple[ProgressColumn, ...]:
+    """What is done, of how much, for how long, and what is being done now."""
+    return (
         SpinnerColumn(),
         MofNCompleteColumn(),
         BarColumn(bar_width=20),
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
     )
-    with Progress(*columns, console=console, transient=True) as drawn:
+
+
+@contextlib.contextmanager
+def _progress(console: Console, total: int, done: int) -> Iterator[Callable[[str], None]]:
+    """Within: a function that shows what is being done now, beside the share of experiments done."""
+    with Progress(*progress_columns(), console=console, transient=True) as drawn:
         task = drawn.add_task("", total=total, completed=done)
 
         def say(what: str) -> None:
@@ -145,15 +158,16 @@ def show(console: Console, experiment: Experiment, outcome: Outcome, seconds: fl
     console.rule(f"[bold]{experiment.title}[/] ({seconds:.0f} s)", align="left")
     console.print(experiment.question, highlight=False)
     for table in outcome.tables:
-        console.print(_rich(table))
+        console.print(rich_table(table))
     if outcome.interrupted:
         console.print("[yellow]Interrupted: this is a part of it.[/]")
     for verdict in outcome.verdicts:
         console.print(f"{MARKS[verdict.holds]}: {escape(f'{verdict.claim} {verdict.evidence}')}", highlight=False)
 
 
-def _rich(table: Table) -> RichTable:
-    made = RichTable(title=table.title, title_justify="left", title_style="bold", caption=table.note or None)
+def rich_table(table: Table, box: Box | None = HEAVY_HEAD) -> RichTable:
+    """A table for the terminal: the first column to the left, figures to the right."""
+    made = RichTable(title=table.title, title_justify="left", title_style="bold", caption=table.note or None, box=box)
     made.caption_justify = "left"
     for place, head in enumerate(table.columns):
         made.add_column(head, justify="left" if place == 0 else "right", overflow="fold")

@@ -21,6 +21,7 @@ LAYERED = "tests/networks/test_layered.py"
 GRAPH = "tests/networks/test_graph.py"
 GRADIENTS = "tests/backprop/test_gradients.py"
 OPTIMIZERS = "tests/test_optimizers.py"
+RPROP = "tests/test_rprop.py"
 FIT = "tests/training/test_fit.py"
 STOPPING = "tests/training/test_stopping.py"
 ENSEMBLES = "tests/ensembles/test_fit.py"
@@ -299,14 +300,14 @@ FAULTS = [
         "jnn/optimizers.py",
         "(agreement < 0) & grew, old_sign * old_step, delta",
         "(agreement < 0) & grew, 0 * old_sign * old_step, delta",
-        f"{OPTIMIZERS}::test_rprop_is_the_paper",
+        f"{RPROP}::test_rprop_is_the_paper",
     ),
     Fault(
         "iRprop+: taken back although the error fell",
         "jnn/optimizers.py",
         "grew = True if error is None or state.error is None else error > state.error",
         "grew = True",
-        f"{OPTIMIZERS}::test_rprop_is_the_paper",
+        f"{RPROP}::test_rprop_is_the_paper",
     ),
     Fault(
         "fit: the last, smaller batch dropped",

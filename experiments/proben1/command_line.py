@@ -13,9 +13,9 @@ from typing import Any, get_args
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
-from experiments.command_line import INTERRUPTED, stoppable
+from experiments.command_line import INTERRUPTED, progress_columns, stoppable
 from experiments.proben1 import files, printing, study
 from experiments.proben1.files import Problem
 from experiments.proben1.published import KINDS, TABLE
@@ -176,15 +176,8 @@ def run(planned: Sequence[Sequence[Cell]], runs: int, seed: int, out: Path | Non
     sets: list[list[Result]] = []
     broken_off = False
     total = sum(map(len, planned))
-    columns = (
-        SpinnerColumn(),
-        MofNCompleteColumn(),
-        BarColumn(bar_width=20),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-    )
     try:
-        with stoppable(console) as stop_asked, Progress(*columns, console=console, transient=True) as bar:
+        with stoppable(console) as stop_asked, Progress(*progress_columns(), console=console, transient=True) as bar:
             task = bar.add_task("", total=total)
             for cells in planned:
                 done: list[Result] = []

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table as RichTable
 
+from experiments.command_line import rich_table
 from experiments.experiment import Table
 from experiments.proben1 import comparison
 from experiments.proben1.published import KINDS, TABLE, Figures
@@ -31,19 +31,10 @@ def show(console: Console, by_choices: Sequence[Sequence[Result]]) -> None:
         tables += [errors_table(results), shortcuts_table(results)]
     for table in (*tables, choices_table(complete)):
         if table is not None:
-            console.print(_rich(table))
+            made = rich_table(table, box=SIMPLE_HEAD)
+            made.padding, made.pad_edge = 0, False  # 11 columns
+            console.print(made)
             console.print()
-
-
-def _rich(table: Table) -> RichTable:
-    made = RichTable(title=table.title, title_justify="left", title_style="bold", caption=table.note, box=SIMPLE_HEAD)
-    made.padding, made.pad_edge = 0, False
-    made.caption_justify = "left"
-    for place, head in enumerate(table.columns):
-        made.add_column(head, justify="left" if place == 0 else "right", overflow="fold")
-    for row in table.rows:
-        made.add_row(*row)
-    return made
 
 
 def line(result: Result) -> str:

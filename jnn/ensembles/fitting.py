@@ -85,7 +85,7 @@ def fit(
         mask: which weights decay.
         reduction: "mean" or "sum".
         gradient: "backprop" or "autodiff".
-        params: where to start, with a first axis over the members; drawn by default.
+        params: where to start, with a first axis over the members (of one width); drawn by default.
         initializer: how to draw weights.
         lanes: how many members a device (on a CPU, a thread) trains at once; chosen by default.
         devices: where to train; all local ones of the default kind by default.
@@ -100,10 +100,14 @@ def fit(
     Warns:
         DivergenceWarning: if the error or a parameter of some members became NaN or infinite.
     """
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((x, y, key, params, weight_decay))):
+    given = (x, y, key, params, weight_decay, weights, rows, held_out, validation, hyperparameters)
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(given)):
         raise TypeError("ensembles.fit visits its members from the host: call it outside jit and vmap, or vmap jnn.fit")
     networks, keys = _members(network, key, members, hyperparameters, weight_decay, weights, rows, held_out, params)
     wide = widest(networks)
+    several = any(own != wide for own in networks)
+    if several and params is not None:
+        raise ValueError("expected params only where all members have one network; those of several widths draw theirs")
     made, numbers = _hyperparameters(optimizer, hyperparameters, len(keys))
     decay = np.asarray(weight_decay, np.float64)
     settings, data = prepare(
@@ -131,7 +135,7 @@ def fit(
     if not (np.isfinite(decay).all() and (decay >= 0).all()):
         raise ValueError("expected weight_decay ≥ 0 for every member")
     initial = params
-    if wide != networks[0] or any(own != networks[0] for own in networks):
+    if several:
         initial = _initial(networks, wide, keys, settings)
         data = data._replace(present=_stacked([present(own, wide, _first(initial)) for own in networks]))
     if numbers is not None:

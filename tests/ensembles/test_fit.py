@@ -275,6 +275,15 @@ def test_networks_must_differ_in_width_only():
             ensembles.fit([NETWORK, other], Gaussian(), X, Y, key=keys(2))
 
 
+def test_given_parameters_are_where_members_start_or_are_refused():
+    """A rate of 0 leaves everybody where he started; members of several widths cannot be given parameters."""
+    params = jax.vmap(lambda k: NETWORK.init(k, dtype=jnp.float64))(keys(3))
+    many = ensembles.fit(NETWORK, Gaussian(), X, Y, key=keys(3), params=params, optimizer=adam(0.0), epochs=1)
+    jax.tree.map(np.testing.assert_array_equal, many.params, params)
+    with pytest.raises(ValueError, match="those of several widths draw theirs"):
+        ensembles.fit([NETWORK, NETWORK, mlp([3, 6, 2])], Gaussian(), X, Y, key=keys(3), params=params)
+
+
 def test_it_cannot_be_traced():
     with typechecker.off(), pytest.raises(TypeError, match="call it outside jit and vmap"):
         jax.jit(lambda key: ensembles.fit(NETWORK, Gaussian(), X, Y, key=key, members=2).params)(jax.random.key(0))
