@@ -24,11 +24,9 @@ from rich.progress import (
 )
 from rich.table import Table as RichTable
 
-from experiments import gradients, real_data, xor
 from experiments.experiment import Experiment, Outcome, Session, Table
+from experiments.lecture import EXPERIMENTS
 from experiments.report import Entry, write
-
-EXPERIMENTS = {e.name: e for e in (xor.EXPERIMENT, real_data.EXPERIMENT, gradients.EXPERIMENT)}
 
 MARKS = {True: "[green]Holds[/]", False: "[red]Does not hold[/]", None: "[yellow]Undecided[/]"}
 

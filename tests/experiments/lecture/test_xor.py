@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from experiments import xor
+from experiments.lecture import xor
 from jnn import activations
 
 

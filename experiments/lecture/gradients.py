@@ -11,9 +11,10 @@ import numpy as np
 from matplotlib.axes import Axes
 
 import jnn
-from experiments import drawing, xor
+from experiments import drawing
 from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict
-from experiments.recipe import EFFORTS, train
+from experiments.lecture import xor
+from experiments.lecture.recipe import EFFORTS, train
 from jnn import backprop, objectives
 from jnn.likelihoods import Bernoulli, Likelihood
 from jnn.networks import Layered, Params

@@ -15,7 +15,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from experiments import drawing, statistics
 from experiments.datasets import SOURCES, Data
 from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict
-from experiments.recipe import EFFORTS, Recipe, Trained, train
+from experiments.lecture.recipe import EFFORTS, Recipe, Trained, train
 from experiments.statistics import Estimate
 
 METHODS = ("jnn", "linear", "sklearn MLP")

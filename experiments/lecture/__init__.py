@@ -1,0 +1,9 @@
+"""The lecture's claims, one experiment a file: a question, the claim, the code, a picture, a verdict.
+
+`EXPERIMENTS` lists them in the lecture's order; `python -m experiments` runs them.
+"""
+
+from experiments.experiment import Experiment
+from experiments.lecture import gradients, real_data, xor
+
+EXPERIMENTS: dict[str, Experiment] = {e.name: e for e in (xor.EXPERIMENT, real_data.EXPERIMENT, gradients.EXPERIMENT)}
