@@ -45,3 +45,13 @@ def share(successes: int, trials: int, level: float = 0.95) -> Estimate:
     p = successes / trials
     interval = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
     return Estimate(p, float(np.sqrt(p * (1 - p) / trials)), float(interval.low), float(interval.high))
+
+
+def over_seeds(values: Sequence[float] | np.ndarray, level: float = 0.95) -> Estimate:
+    """The mean of independent values, one for each seed with data of its own (or of paired differences): Student's."""
+    array = np.asarray(values, float)
+    if len(array) < 2:
+        raise ValueError(f"expected at least two seeds, got {len(array)}")
+    mean, error = float(array.mean()), float(array.std(ddof=1) / np.sqrt(len(array)))
+    reach = float(stats.t.ppf(0.5 + level / 2, len(array) - 1)) * error
+    return Estimate(mean, error, mean - reach, mean + reach)

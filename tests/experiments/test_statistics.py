@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from experiments import statistics
 
@@ -17,3 +18,12 @@ def test_share_has_wilsons_interval() -> None:
     estimate = statistics.share(0, 10)
     assert estimate.low == 0
     assert estimate.high == pytest.approx(1.959963984540054**2 / (10 + 1.959963984540054**2), rel=1e-9)
+
+
+def test_the_interval_over_seeds_is_that_of_students_test() -> None:
+    values = [0.3, -0.1, 0.8, 0.4]
+    estimate = statistics.over_seeds(values, level=0.9)
+    interval = stats.ttest_1samp(values, 0).confidence_interval(0.9)
+    assert (estimate.low, estimate.high) == pytest.approx((interval.low, interval.high), rel=1e-12)
+    with pytest.raises(ValueError, match="two seeds"):
+        statistics.over_seeds([1.0])
