@@ -4,6 +4,16 @@
 """
 
 from experiments.experiment import Experiment
-from experiments.lecture import gradients, real_data, xor
+from experiments.lecture import activations, gradients, optimizers, real_data, weight_decay, xor
 
-EXPERIMENTS: dict[str, Experiment] = {e.name: e for e in (xor.EXPERIMENT, real_data.EXPERIMENT, gradients.EXPERIMENT)}
+EXPERIMENTS: dict[str, Experiment] = {
+    e.name: e
+    for e in (
+        activations.EXPERIMENT,
+        xor.EXPERIMENT,
+        gradients.EXPERIMENT,
+        optimizers.EXPERIMENT,
+        weight_decay.EXPERIMENT,
+        real_data.EXPERIMENT,
+    )
+}

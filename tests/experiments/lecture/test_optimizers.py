@@ -1,0 +1,73 @@
+"""The experiment on optimizers: its verdicts follow from the risks, and its steepest descent is that of the slide."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.lecture import optimizers
+from experiments.lecture.optimizers import RATES, Runs
+from jnn.likelihoods import Gaussian
+
+NAMES = ["one", "two"]
+
+
+def runs(final: float, price: float = 0.0) -> Runs:
+    """Risks at the end around `final` on both problems, higher by `price` decades at all rates but the best."""
+    rng = np.random.default_rng(0)
+    tried = np.log10(final) + price + 0.01 * rng.normal(size=(2, len(RATES), 5))
+    tried[:, 3] = np.log10(final)
+    curves = final * np.exp(0.05 * rng.normal(size=(2, 12, 4)))
+    return Runs(tried, curves, 1e-6)
+
+
+@pytest.mark.parametrize(("rival", "holds"), [(0.01, True), (0.1, None), (0.2, False)])
+def test_steepest_descent_is_beaten_only_if_a_rival_ends_lower(rival: float, holds: bool | None) -> None:
+    found = {optimizers.PLAIN: runs(0.1), "Adam": runs(rival)}
+    assert optimizers.beaten(found, NAMES).holds is holds
+
+
+@pytest.mark.parametrize(("price", "holds"), [(0.01, True), (0.5, None), (0.9, False)])
+def test_rprop_is_tolerant_only_if_its_price_is_lower(price: float, holds: bool | None) -> None:
+    found = {optimizers.PLAIN: runs(0.1, 0.5), "iRprop+": runs(0.1, price)}
+    assert optimizers.tolerant(found, NAMES).holds is holds
+
+
+def test_the_best_rate_and_the_price_of_others() -> None:
+    found = runs(0.1, price=0.5)
+    assert found.best.tolist() == [3, 3]
+    np.testing.assert_allclose(found.price, 0.5 * (len(RATES) - 1) / len(RATES), atol=0.02)
+
+
+def test_steepest_descent_is_the_slides() -> None:
+    """Three updates w ← w − η∇E / N, with JAX's derivative of the risk, from the same weights."""
+    _, x, y = optimizers.problems(0, 30)
+    key, rate = jax.random.key(3), jnp.float32(0.1)
+    fitted = optimizers.jnn.fit(
+        optimizers.NETWORK,
+        Gaussian(),
+        x[0],
+        y[0],
+        key=key,
+        optimizer=optimizers.RULES["steepest descent"](rate),
+        epochs=3,
+        batch_size=None,
+    )
+
+    def risk(w):
+        return 0.5 * jnp.mean((optimizers.NETWORK.apply(w, x[0]) - y[0]) ** 2)
+
+    w = optimizers.NETWORK.init(jax.random.split(key, 3)[0], dtype=jnp.float32)
+    risks = []
+    for _ in range(3):
+        value, gradient = jax.value_and_grad(risk)(w)
+        risks.append(float(value))
+        w = jax.tree.map(lambda w, g: w - rate * g, w, gradient)
+    np.testing.assert_allclose(fitted.history.train_error, risks, rtol=1e-5)  # sums of 30 in another order
+
+
+def test_problems_are_standardized_and_the_same_for_a_seed() -> None:
+    names, x, y = optimizers.problems(1, 50)
+    assert len(names) == len(x) == len(y) == 3
+    np.testing.assert_allclose(y.var(axis=1), 1, atol=1e-4)
+    np.testing.assert_array_equal(x, optimizers.problems(1, 50)[1])
