@@ -55,3 +55,8 @@ def over_seeds(values: Sequence[float] | np.ndarray, level: float = 0.95) -> Est
     mean, error = float(array.mean()), float(array.std(ddof=1) / np.sqrt(len(array)))
     reach = float(stats.t.ppf(0.5 + level / 2, len(array) - 1)) * error
     return Estimate(mean, error, mean - reach, mean + reach)
+
+
+def inside(e: Estimate, low: float, high: float) -> bool | None:
+    """Whether the figure lies within [low, high]: yes if its whole interval does, no if none of it does, else open."""
+    return True if low <= e.low and e.high <= high else False if e.high < low or e.low > high else None
