@@ -1,0 +1,370 @@
+"""Adam's effects: how long its steps can get, what signs of the gradient do to them, and what the correction is for."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from matplotlib.axes import Axes
+from scipy import stats
+
+import jnn
+from experiments import drawing, statistics
+from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict
+from experiments.statistics import Estimate
+
+ALPHA, B1, B2 = 0.001, 0.9, 0.999
+"""The slide's defaults."""
+
+SLIDE = (1 - B1) / np.sqrt(1 - B2)
+"""By how much, says the slide, a step can exceed α: 3.16."""
+TIGHT = SLIDE / np.sqrt(1 - B1**2 / B2)
+"""By how much it can, by the inequality of Cauchy and Schwarz:
+
+    m² = (1 − β₁)² (Σ_k β₁ᵏ g_{t−k})² ≤ (1 − β₁)² Σ_k (β₁²/β₂)ᵏ · Σ_k β₂ᵏ g²_{t−k} = (1 − β₁)²/(1 − β₁²/β₂) · v/(1 − β₂)
+
+with equality where g_{t−k} ∝ (β₁/β₂)ᵏ: for a gradient that has been growing by the factor β₂/β₁ = 1.11 a step.
+"""
+
+TIMES = np.array([1, 2, 5, 10, 20, 50, 100, 200, 500, 1000])
+"""Steps at which E{v} is compared."""
+RATES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+"""α for the networks."""
+LEVEL = 0.999
+"""Of the intervals that E{v} must lie in, all at once."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How many sequences of random gradients, and how many networks with and without the correction."""
+
+    sequences: int
+    networks: int
+    epochs: int
+
+
+EFFORTS = {"tiny": Effort(500, 4, 20), "quick": Effort(4000, 100, 300), "full": Effort(40_000, 1000, 300)}
+
+
+def uncorrected(alpha: Any) -> optax.Schedule:
+    """The α for n updates made that makes Adam forget the correction: α (1 − β₁ᵗ)/√(1 − β₂ᵗ), t = n + 1."""
+    return lambda n: alpha * (1 - B1 ** (n + 1)) / jnp.sqrt(1 - B2 ** (n + 1))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def follow(gradients: jax.Array, corrected: bool = True) -> tuple[jax.Array, jax.Array]:
+    """Feed gradients `(T, n)` to Adam, one after another: its steps in units of α, and its v, `(T, n)`."""
+    adam = jnn.adam(ALPHA if corrected else uncorrected(ALPHA), B1, B2, eps=1e-30)
+
+    def one(state: Any, g: jax.Array) -> tuple[Any, tuple[jax.Array, jax.Array]]:
+        step, state = adam.update(g, state)
+        return state, (jnp.asarray(step) / ALPHA, state.v)
+
+    return jax.lax.scan(one, adam.init(gradients[0]), gradients)[1]
+
+
+def in_float64(gradients: np.ndarray, corrected: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """What `follow` returns, computed in float64."""
+    with jax.enable_x64(True):
+        steps, v = follow(jnp.asarray(gradients, jnp.float64), corrected)
+        return np.asarray(steps), np.asarray(v)
+
+
+def constructed(steps: int = 8000) -> dict[str, np.ndarray]:
+    """Sequences of gradients, made to show something: each `(steps,)`."""
+    t = np.arange(steps)
+    growing = np.where(t >= steps - 250, (B2 / B1) ** (t - steps + 1.0), 0)
+    return {
+        "always 1": np.ones(steps),
+        "+1, −1, +1, ...": (-1.0) ** t,
+        "0 for long, then 1": np.where(t == steps - 1, 1.0, 0.0),
+        "0 for long, then growing by β₂/β₁": growing,
+    }
+
+
+def random_gradients(sequences: int, seed: int) -> dict[str, np.ndarray]:
+    """Independent gradients, `(1000, sequences)`, whose second moment does not change, and one whose does."""
+    rng = np.random.default_rng(seed)
+    shape = (int(TIMES[-1]), sequences)
+    return {
+        "normal, mean 0": rng.normal(size=shape),
+        "normal, mean 1": rng.normal(1, 1, size=shape),
+        "exponential": rng.exponential(size=shape),
+        "mostly 0": rng.normal(size=shape) * (rng.random(shape) < 0.05),
+        "normal, growing": rng.normal(size=shape) * np.sqrt(np.linspace(0.002, 2, shape[0]))[:, None],
+    }
+
+
+SECOND_MOMENT = {"normal, mean 0": 1.0, "normal, mean 1": 2.0, "exponential": 2.0, "mostly 0": 0.05}
+"""E{g²} of the stationary ones."""
+MEAN = {"normal, mean 0": 0.0, "normal, mean 1": 1.0, "exponential": 1.0, "mostly 0": 0.0}
+
+
+def train(session: Session) -> Mapping[str, np.ndarray]:
+    """Risks of networks that learned a sine with and without the correction, `(networks, RATES)`."""
+    effort = EFFORTS[session.size]
+    network = jnn.mlp([1, 10, 1])
+    x = np.linspace(-2, 2, 64, dtype=np.float32)[:, None]
+
+    def risk(key: jax.Array, alpha: jax.Array, corrected: bool) -> jax.Array:
+        result = jnn.fit(
+            network,
+            jnn.likelihoods.Gaussian(),
+            x,
+            np.sin(2 * x),
+            key=key,
+            optimizer=jnn.adam(alpha if corrected else uncorrected(alpha)),
+            epochs=effort.epochs,
+            batch_size=None,
+        )
+        return result.history.train_error[-1]
+
+    def both(key: jax.Array) -> dict[str, jax.Array]:
+        of_rate = {"with": True, "without": False}
+        return {
+            name: jax.vmap(lambda alpha, corrected=corrected: risk(key, alpha, corrected))(jnp.asarray(RATES))
+            for name, corrected in of_rate.items()
+        }
+
+    keys = jax.random.split(jax.random.key(session.seed), effort.networks)
+    return jax.tree.map(np.asarray, jax.jit(jax.vmap(both))(keys))
+
+
+def run(session: Session) -> Outcome:
+    """The constructed sequences, the random ones, and the networks."""
+    session.say("Adam: constructed sequences")
+    made = constructed()
+    stacked = np.stack(list(made.values()), axis=1)
+    steps = dict(zip(made, in_float64(stacked)[0].T, strict=True))
+    plain = dict(zip(made, in_float64(stacked, corrected=False)[0].T, strict=True))
+    session.say("Adam: random sequences")
+    gradients = random_gradients(EFFORTS[session.size].sequences, session.seed)
+    found = {name: in_float64(g) for name, g in gradients.items()}
+    session.say("Adam: networks with and without the correction")
+    risks = train(session)
+    v = {name: value[1][TIMES - 1] for name, value in found.items()}
+    ends = {name: value[0][-1] for name, value in found.items()}
+    longest = max(float(np.abs(s).max()) for s, _ in found.values())
+    return Outcome(
+        verdicts=[
+            slides_bound(steps, longest),
+            tight_bound(steps, longest),
+            signs(steps),
+            ratio({name: ends[name] for name in MEAN}),
+            second_moment({name: v[name] for name in SECOND_MOMENT}),
+            correction(steps["always 1"], plain["always 1"]),
+            learning(risks),
+        ],
+        tables=[_constructed_table(steps, plain), _moment_table(v, ends)],
+        pictures=[_pictures(v, steps["always 1"], plain["always 1"], risks)],
+        interrupted=session.interrupted,
+    )
+
+
+def slides_bound(steps: Mapping[str, np.ndarray], longest: float) -> Verdict:
+    """The bound as the slide has it."""
+    most = {name: float(np.abs(s).max()) for name, s in steps.items()}
+    name = max(most, key=lambda n: most[n])
+    return Verdict(
+        f"No step is longer than α (1 − β₁)/√(1 − β₂) = {SLIDE:.2f} α.",
+        bool(max(most[name], longest) <= SLIDE * (1 + 1e-9)),
+        f"The exception that the slide means, a first gradient after many zeros, makes a step of "
+        f"{most['0 for long, then 1']:.2f} α. But gradients “{name}” make one of {most[name]:.2f} α.",
+    )
+
+
+def tight_bound(steps: Mapping[str, np.ndarray], longest: float) -> Verdict:
+    """The bound by Cauchy and Schwarz, reached and not exceeded."""
+    most = max(float(np.abs(s).max()) for s in steps.values())
+    return Verdict(
+        f"No step is longer than α (1 − β₁)/√((1 − β₂)(1 − β₁²/β₂)) = {TIGHT:.2f} α, and a step can be that long.",
+        bool(most >= 0.99 * TIGHT and max(most, longest) <= TIGHT * (1 + 1e-9)),
+        f"The longest constructed step is {most:.3f} α; the longest by random gradients {longest:.2f} α.",
+    )
+
+
+def signs(steps: Mapping[str, np.ndarray]) -> Verdict:
+    """Gradients of one sign against gradients that alternate; the latter end at (1 − β₁)/(1 + β₁)."""
+    same, alternating = (float(np.abs(steps[name][-1])) for name in ("always 1", "+1, −1, +1, ..."))
+    return Verdict(
+        "Steps are α long where gradients have the same sign and size, and get small where the sign alternates.",
+        abs(same - 1) < 1e-6 and alternating < 0.1,
+        f"After {len(steps['always 1'])} gradients the steps are {same:.4f} α and {alternating:.4f} α.",
+    )
+
+
+def ratio(ends: Mapping[str, np.ndarray]) -> Verdict:
+    """The mean step against α E{g}/√E{g²}, with a margin of 0.02: m̂ and v̂ are estimates, and their ratio is biased."""
+    words, judged = [], []
+    for name, steps in ends.items():
+        expected = MEAN[name] / np.sqrt(SECOND_MOMENT[name])
+        found = statistics.over_seeds(-steps)
+        judged.append(statistics.inside(found, expected - 0.02, expected + 0.02))
+        words.append(f"{name}: {_interval(found)} for {expected:.3f}")
+    holds = False if False in judged else None if None in judged else True
+    return Verdict(
+        "The mean step is α E{g}/√E{g²}, to within 0.02 α.",
+        holds,
+        "In units of α, after 1000 steps: " + "; ".join(words),
+    )
+
+
+def standardized(v: np.ndarray, moment: float) -> np.ndarray:
+    """How many standard errors the mean of v is away from E{g²}(1 − β₂ᵗ), at each of TIMES; v is `(times, n)`."""
+    return (v.mean(axis=1) - moment * (1 - B2**TIMES)) / (v.std(axis=1, ddof=1) / np.sqrt(v.shape[1]))
+
+
+def second_moment(v: Mapping[str, np.ndarray]) -> Verdict:
+    """E{v} at all times and for all distributions at once: Bonferroni's share of the level for each."""
+    z = np.concatenate([standardized(values, SECOND_MOMENT[name]) for name, values in v.items()])
+    limit = float(stats.norm.ppf(1 - (1 - LEVEL) / 2 / len(z)))
+    relative = max(
+        float(np.max(np.abs(values.mean(axis=1) / (SECOND_MOMENT[name] * (1 - B2**TIMES)) - 1)))
+        for name, values in v.items()
+    )
+    return Verdict(
+        "E{v} = E{g²}(1 − β₂ᵗ) for gradients whose second moment does not change.",
+        bool(np.all(np.abs(z) <= limit)),
+        f"At {len(TIMES)} times for {len(v)} distributions the means are up to {np.max(np.abs(z)):.1f} standard errors "
+        f"away ({100 * relative:.1f}%); up to {limit:.1f} are allowed at a joint level of {100 * LEVEL:.1f}%.",
+    )
+
+
+def correction(steps: np.ndarray, plain: np.ndarray) -> Verdict:
+    """What the correction does to the steps for a constant gradient."""
+    with_it, without = np.abs(steps), np.abs(plain)
+    return Verdict(
+        "The correction makes a constant gradient's steps α long from the first one on.",
+        bool(np.all(np.abs(with_it - 1) < 1e-6) and abs(without[0] - 1) > 0.01),
+        f"With it they are {with_it.min():.6f} to {with_it.max():.6f} α long. Without it they start at "
+        f"{without[0]:.2f} α, since √v is even further from its mean than m, grow to {without.max():.2f} α in step "
+        f"{np.argmax(without) + 1}, and fall below 1.1 α in step {np.flatnonzero(without > 1.1)[-1] + 2}.",
+    )
+
+
+def learning(risks: Mapping[str, np.ndarray]) -> Verdict:
+    """The risks at the best α of each, chosen by the first half of the networks and compared on the others."""
+    half = len(risks["with"]) // 2
+    best = {name: int(np.argmin(np.median(r[:half], axis=0))) for name, r in risks.items()}
+    logs = {name: np.log10(np.nan_to_num(r[half:, best[name]], nan=1e6, posinf=1e6)) for name, r in risks.items()}
+    change = statistics.over_seeds(logs["without"] - logs["with"])
+    return Verdict(
+        "Networks reach a lower risk with the correction, each at its best α.",
+        True if change.low > 0 else False if change.high < 0 else None,
+        f"Best α of {', '.join(map(str, RATES))}: {RATES[best['with']]} with it, {RATES[best['without']]} without. The "
+        f"risk without it is {10**change.mean:.2f} times (95% interval {10**change.low:.2f} to {10**change.high:.2f}) "
+        f"that with it, on {half} networks that α was not chosen by.",
+    )
+
+
+def _interval(e: Estimate) -> str:
+    return f"{e.mean:.3f} ({e.low:.3f} to {e.high:.3f})"
+
+
+def _constructed_table(steps: Mapping[str, np.ndarray], plain: Mapping[str, np.ndarray]) -> Table:
+    rows = [
+        [name, f"{abs(s[-1]):.4f}", f"{np.abs(s).max():.4f}", f"{np.abs(plain[name]).max():.4f}"]
+        for name, s in steps.items()
+    ]
+    return Table(
+        "Steps in units of α",
+        ["gradients", "the last", "the longest", "the longest without correction"],
+        rows,
+        f"{len(steps['always 1'])} gradients each, β₁ = {B1}, β₂ = {B2}. ε is left out, as on the slide.",
+    )
+
+
+def _moment_table(v: Mapping[str, np.ndarray], ends: Mapping[str, np.ndarray]) -> Table:
+    rows = []
+    for name, moment in SECOND_MOMENT.items():
+        some = [statistics.over_seeds(v[name][place] / (moment * (1 - B2 ** TIMES[place]))) for place in (0, 3, 6, 9)]
+        rows.append([name, *map(_interval, some), _interval(statistics.over_seeds(-ends[name]))])
+    return Table(
+        "v over E{g²}(1 − β₂ᵗ), and the mean step",
+        ["gradients", *(f"t = {TIMES[place]}" for place in (0, 3, 6, 9)), "mean step, α"],
+        rows,
+        f"Means of {len(v['normal, mean 0'][0])} sequences with their 95% intervals. The mean step is at t = 1000.",
+    )
+
+
+def _pictures(
+    v: Mapping[str, np.ndarray], steps: np.ndarray, plain: np.ndarray, risks: Mapping[str, np.ndarray]
+) -> Picture:
+    return Picture(
+        "Initialization bias, and its correction",
+        [
+            drawing.panel(
+                functools.partial(_moments, v=v),
+                "E{v} over E{g²}",
+                "Mean of v over the second moment by step, for stationary and growing gradients, and 1 − β₂ to the t",
+            ),
+            drawing.panel(
+                functools.partial(_steps, steps=steps, plain=plain),
+                "A constant gradient",
+                "Length of the steps for a constant gradient, with and without the correction",
+            ),
+            drawing.panel(
+                functools.partial(_risks, risks=risks),
+                "Networks",
+                "Median risk of the networks by α, with and without the correction",
+            ),
+        ],
+        "Left: v starts near 0 and fills up as 1 − β₂ᵗ (line) for all gradients whose second moment stays; those that "
+        "grow to twice the second moment do not follow. Middle: without the correction, m fills up faster than "
+        "√v, and steps are too long for thousands of steps. Right: networks that learn a sine; medians, with bands "
+        "from the lower to the upper quartile.",
+    )
+
+
+def _moments(axes: Axes, v: Mapping[str, np.ndarray]) -> None:
+    t = np.geomspace(1, 1000, 100)
+    axes.plot(t, 1 - B2**t, color=drawing.INK, linewidth=1, label="1 − β₂ᵗ")
+    for (name, moment), marker, color in zip(
+        {"normal, mean 1": 2.0, "mostly 0": 0.05, "normal, growing": 1.0}.items(),
+        "os^",
+        (drawing.FIRST, drawing.SECOND, drawing.THIRD),
+        strict=True,
+    ):
+        axes.plot(TIMES, v[name].mean(axis=1) / moment, marker, color=color, label=name)
+    drawing.logarithmic(axes, "x")
+    drawing.logarithmic(axes, "y")
+    axes.set_xlabel("step t")
+    axes.set_ylabel("mean of v / E{g²}")
+    axes.legend(loc="lower right")
+
+
+def _steps(axes: Axes, steps: np.ndarray, plain: np.ndarray) -> None:
+    t = np.arange(1, len(steps) + 1)
+    axes.plot(t, np.abs(plain), "--", color=drawing.SECOND, label="without")
+    axes.plot(t, np.abs(steps), color=drawing.FIRST, label="with")
+    drawing.logarithmic(axes, "x")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("step t")
+    axes.set_ylabel("length of the step, α")
+    axes.legend()
+
+
+def _risks(axes: Axes, risks: Mapping[str, np.ndarray]) -> None:
+    for name, style, color in (("without", "s--", drawing.SECOND), ("with", "o-", drawing.FIRST)):
+        low, middle, high = np.quantile(risks[name], [0.25, 0.5, 0.75], axis=0)
+        axes.fill_between(RATES, low, high, color=color, alpha=0.2, linewidth=0)
+        axes.plot(RATES, middle, style, color=color, label=name)
+    drawing.logarithmic(axes, "x")
+    drawing.logarithmic(axes, "y")
+    axes.set_xlabel("α")
+    axes.set_ylabel("risk at the end")
+    axes.legend()
+
+
+EXPERIMENT = Experiment(
+    name="adam_effects",
+    title="Adam's effects",
+    question="How long are Adam's steps, and what does the bias correction change?",
+    claim="α bounds the steps, but for an increase by (1 − β₁)/√(1 − β₂); same signs make long steps, changing signs "
+    "short ones (slide “Adam: Effects”); E{v} = E{g²}(1 − β₂ᵗ) (slide “Adam: Initialization bias correction”).",
+    run=run,
+)
