@@ -4,7 +4,7 @@
 """
 
 from experiments.experiment import Experiment
-from experiments.lecture import activations, gradients, optimizers, real_data, weight_decay, xor
+from experiments.lecture import activations, adam_effects, batches, gradients, optimizers, real_data, weight_decay, xor
 
 EXPERIMENTS: dict[str, Experiment] = {
     e.name: e
@@ -13,6 +13,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         xor.EXPERIMENT,
         gradients.EXPERIMENT,
         optimizers.EXPERIMENT,
+        adam_effects.EXPERIMENT,
+        batches.EXPERIMENT,
         weight_decay.EXPERIMENT,
         real_data.EXPERIMENT,
     )
