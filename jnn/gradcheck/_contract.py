@@ -17,7 +17,7 @@ from jax.extend import core
 from jnn.gradcheck import _directions, _float64, _jaxprs, _reference
 from jnn.gradcheck._evidence import LeafRecord, describe
 from jnn.gradcheck._first_order import FirstOrder
-from jnn.gradcheck._judge import EPS64, eps_of, floors, reals, tiny_of
+from jnn.gradcheck._judge import EPS64, eps_of, floors, grow, parts, reals, tiny_of
 from jnn.gradcheck._rewrite import without_rules
 from jnn.gradcheck.report import Check
 
@@ -85,25 +85,30 @@ def _linear(order: FirstOrder, spared: set[str]) -> tuple[str, str]:
     both = [(a + b).astype(a.dtype) for a, b in zip(one, two, strict=True)]
     # Sums of cotangents round; the second summand is what was really added.
     two = [(s - a).astype(a.dtype) for s, a in zip(both, one, strict=True)]
-    g1, g2 = order.gradients[0], _flats(d.rule(lows, list(two))[1])
+    g1 = order.gradients[0]
     scaled = _flats(d.rule(lows, [(-2 * a).astype(a.dtype) for a in one])[1])
-    summed = _flats(d.rule(lows, both)[1])
-    bad_scale, bad_sum = [], []
-    for j, record in enumerate(order.records):
-        dtype = record.leaf.dtype
-        allowed = sum(c.allowed_arithmetic() for _, c in record.compared[:2])
-        if np.ndim(allowed) == 0:
-            allowed = np.zeros(g1[j].shape)
-        slack = floors(dtype).arithmetic * eps_of(dtype)
-        with np.errstate(all="ignore"):
-            room = 2 * allowed + slack * np.abs(g1[j]) + 16 * tiny_of(dtype)
-            finite = np.isfinite(g1[j]) & np.isfinite(g2[j])
-            bad_scale.append(bool(np.any((np.abs(scaled[j] + 2 * g1[j]) > room) & finite)))
-            room = 2 * allowed + slack * (np.abs(g1[j]) + np.abs(g2[j])) + 16 * tiny_of(dtype)
-            bad_sum.append(bool(np.any((np.abs(summed[j] - g1[j] - g2[j]) > room) & finite)))
+    bad_scale = [_off(r, s, -2.0, [g]) for r, s, g in zip(order.records, scaled, g1, strict=True)]
+    del scaled
+    g2, summed = _flats(d.rule(lows, list(two))[1]), _flats(d.rule(lows, both)[1])
+    bad_sum = [_off(r, s, 1.0, terms) for r, s, *terms in zip(order.records, summed, g1, g2, strict=True)]
     names = _blamed(order, bad_scale, spared, "not homogeneous in the cotangent")
     names += _blamed(order, bad_sum, spared, "not additive in the cotangent")
     return _outcome(list(dict.fromkeys(names)), "g(−2w) = −2g(w), g(v + w) = g(v) + g(w)")
+
+
+def _off(record: LeafRecord, value: np.ndarray, factor: float, terms: Sequence[np.ndarray]) -> bool:
+    """Whether a gradient differs from `factor` times the sum of others by more than rounding, where they are finite."""
+    dtype = record.leaf.dtype
+    slack = floors(dtype).arithmetic * eps_of(dtype)
+    for place in parts(value.size):
+        some = [t[place] for t in terms]
+        with np.errstate(all="ignore"):
+            allowed = sum(c.at(place).allowed_arithmetic() for _, c in record.compared[:2])
+            room = 2 * allowed + slack * sum(np.abs(t) for t in some) + 16 * tiny_of(dtype)
+            finite = np.logical_and.reduce([np.isfinite(t) for t in some])
+            if np.any((np.abs(value[place] - factor * sum(some)) > room) & finite):
+                return True
+    return False
 
 
 def _adjoint(order: FirstOrder, spared: set[str]) -> tuple[str, str]:
@@ -156,10 +161,9 @@ def _primal(order: FirstOrder, spared: set[str]) -> tuple[str, str]:
         high, knobs = _reference.variation(d, order.options.seed, k)
         again = order.source.gradients(w, k)[0]
         again64 = _flats(d.rule64(high, w, knobs)[0]) if promoted else value
-        for j, t in enumerate(truth):
-            with np.errstate(all="ignore"):
-                change = np.abs(again[j] - t) + np.abs(again64[j] - value[j])
-            noise[j] = np.maximum(noise[j], np.nan_to_num(change, nan=0.0, posinf=0.0))
+        for j, n in enumerate(noise):
+            grow(n, (truth[j], again[j]), (value[j], again64[j]))
+        del again, again64
     bad = []
     for leaf, t, v, n in zip(order.problem.outputs, truth, value, noise, strict=True):
         f, eps = floors(leaf.dtype), eps_of(leaf.dtype)

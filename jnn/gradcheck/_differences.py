@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from jnn.gradcheck._judge import parts
+
 RATIO = 8.0
 STEPS = tuple(2.0 ** -(4 + 3 * k) for k in range(10))
 
@@ -61,17 +63,15 @@ def slope(outputs: Callable[[float], np.ndarray], weights: np.ndarray, eps: floa
     """
     here = outputs(0.0)
     active = weights != 0
-    terms = np.abs(weights[active] * here[active])
-    noise = 4 * eps * float(np.sum(terms))
+    noise = 4 * eps * _total(lambda at: np.abs(weights[at] * here[at]), active)
     if eps > 2.0**-52:
         # Outputs that are rounded one by one: their errors are independent, and add up like a random walk.
-        noise = min(noise, 16 * eps * float(np.sqrt(np.sum(terms**2))))
+        squares = _total(lambda at: (weights[at] * here[at]) ** 2, active)
+        noise = min(noise, 16 * eps * float(np.sqrt(squares)))
     central, left, right, bars = [], [], [], []
     for h in STEPS:
-        up, down = outputs(h), outputs(-h)
-        with np.errstate(all="ignore"):
-            rise, fall = (_dot(weights, up - here, active), _dot(weights, here - down, active))
-            central.append((rise + fall) / (2 * h))
+        rise, fall = _change(weights, here, outputs(h), active), -_change(weights, here, outputs(-h), active)
+        central.append((rise + fall) / (2 * h))
         right.append(rise / h)
         left.append(fall / h)
         # The second term is the rounding of the point itself: a step is only known to eps/h of its length.
@@ -82,8 +82,14 @@ def slope(outputs: Callable[[float], np.ndarray], weights: np.ndarray, eps: floa
     return Slope(estimate, bar, left_value, left_bar, right_value, right_bar, STEPS, tuple(central))
 
 
-def _dot(weights: np.ndarray, change: np.ndarray, active: np.ndarray) -> float:
-    return float(np.sum(weights[active] * change[active]))
+def _change(weights: np.ndarray, here: np.ndarray, there: np.ndarray, active: np.ndarray) -> float:
+    return _total(lambda at: weights[at] * (there[at] - here[at]), active)
+
+
+def _total(terms: Callable[[slice], np.ndarray], active: np.ndarray) -> float:
+    """The sum of the active terms, made by parts, so that temporary arrays stay small."""
+    with np.errstate(all="ignore"):
+        return sum((float(np.sum(terms(at)[active[at]])) for at in parts(active.size)), 0.0)
 
 
 def _once(values: list[float], bars: list[float]) -> tuple[list[float], list[float]]:

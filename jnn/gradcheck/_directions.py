@@ -119,5 +119,6 @@ def varied(values: Sequence[Any], paths: Sequence[str], seed: int, round_: int, 
         factor = rng.uniform(-1, 1, array.shape)
         factor = 1 + np.multiply(factor, eps, out=factor if array.ndim else None)
         wide = array.astype(np.result_type(array.dtype, np.float64) if array.dtype.kind == "c" else np.float64)
-        changed.append(np.multiply(wide, factor).astype(array.dtype, copy=False))
+        place = factor if array.ndim and wide.dtype == factor.dtype else None
+        changed.append(np.multiply(wide, factor, out=place).astype(array.dtype, copy=False))
     return changed

@@ -73,30 +73,29 @@ class LeafRecord:
         if not comparison.truth.size:
             return
         self.comparisons += comparison.truth.size
-        value, excess, ulps, allowed_ulps, resolution = (np.empty(comparison.truth.shape) for _ in range(5))
+        # Of a large leaf no more than two arrays of float64 are made here: a check is to fit where its function does.
+        ulps, resolution = (np.empty(comparison.truth.shape) for _ in range(2))
+        present = np.empty(comparison.truth.shape, bool)  # zeros that are zero say nothing of the error
+        largest, at = -1.0, 0
         for place, part in comparison.parts():
-            value[place], allowed = part.shown()
-            unit = part.unit()
-            with np.errstate(all="ignore"):
-                error = np.abs(value[place] - part.truth)
-                error = np.where(np.isfinite(error), error, np.inf)
-                beyond = error / allowed
-                excess[place] = np.where(np.isnan(beyond), np.inf, beyond)
-                ulps[place], allowed_ulps[place] = error / unit, allowed / unit
+            value, _, excess, ulps[place] = _errors(part)
             resolution[place] = part.resolution()
-        at = int(np.argmax(excess))
-        if excess[at] > self._excess:
-            self._excess = float(excess[at])
-            numbers = value[at], comparison.truth[at], ulps[at], allowed_ulps[at]
-            self.worst = element(leaf, at, *numbers, probe, bool(comparison.small()[at]))
-        present = (value != 0) | (comparison.truth != 0)  # zeros that are zero say nothing of the error
+            present[place] = (value != 0) | (part.truth != 0)
+            worst = int(np.argmax(excess))
+            if excess[worst] > largest:
+                largest, at = float(excess[worst]), place.start + worst
+        if self.errors is None or largest > 1 >= self._excess:  # plotted: the first probe, or the first that fails
+            self.errors = _plotted(ulps, comparison)
+        if largest > self._excess:
+            self._excess = largest
+            self.worst = _told(comparison, at, leaf, probe)
         if present.any():
-            self._ulps.append(float(np.median(ulps[present])))
-        if self.errors is None or excess[at] > 1 >= self._excess:
-            self.errors = _plotted(ulps, allowed_ulps)
+            self._ulps.append(float(np.median(ulps[present], overwrite_input=True)))
+        del ulps
         if np.any(comparison.truth):
             self.detectable = min(self.detectable, float(resolution.min()))
-            self._typical.append(float(np.median(resolution[comparison.truth != 0])))
+            self._typical.append(float(np.median(resolution[comparison.truth != 0], overwrite_input=True)))
+        del resolution
         wrong = comparison.wrong()
         if wrong.any():
             self.disputes.append(Dispute(index, np.flatnonzero(wrong), comparison, leaf))
@@ -115,20 +114,10 @@ class LeafRecord:
         """Make the worst of the elements that decided the verdict the one to report."""
         best = -1.0
         for dispute, flat in settled:
-            c = dispute.comparison
-            value, allowed = (a[flat] for a in c.shown())
-            unit = c.unit()[flat]
-            with np.errstate(all="ignore"):
-                error = abs(value - c.truth[flat])
-                error = error if np.isfinite(error) else np.inf
-                excess = error / allowed
-            if excess > best:
-                best = excess
-                name = probes[dispute.probe]
-                expected = c.truth[flat]
-                self.worst = element(
-                    dispute.leaf, flat, value, expected, error / unit, allowed / unit, name, bool(c.small()[flat])
-                )
+            _, _, excess, _ = _errors(dispute.comparison.at([flat]))
+            if excess[0] > best:
+                best = excess[0]
+                self.worst = _told(dispute.comparison, flat, dispute.leaf, probes[dispute.probe])
 
     def evidence(self, expected: bool) -> LeafEvidence:
         """The leaf's part of the report."""
@@ -151,15 +140,36 @@ class LeafRecord:
         )
 
 
-def _plotted(ulps: np.ndarray, allowed: np.ndarray) -> ErrorByElement:
+def _errors(c: Comparison) -> tuple[np.ndarray, ...]:
+    """By element: the value to report, what it was allowed, its error beside that, and its error in ulps."""
+    value, allowed = c.shown()
+    with np.errstate(all="ignore"):
+        error = np.abs(value - c.truth)
+        error = np.where(np.isfinite(error), error, np.inf)
+        excess = error / allowed
+        return value, allowed, np.where(np.isnan(excess), np.inf, excess), error / c.unit()
+
+
+def _told(comparison: Comparison, flat: int, leaf: Leaf, probe: str) -> Element:
+    """One element of a comparison, to report."""
+    c = comparison.at([flat])
+    value, allowed, _, ulps = _errors(c)
+    unit = c.unit()
+    return element(leaf, flat, value[0], c.truth[0], ulps[0], allowed[0] / unit[0], probe, bool(c.small()[0]))
+
+
+def _plotted(ulps: np.ndarray, comparison: Comparison) -> ErrorByElement:
     """The errors of all elements, or of the worst and an even sample when there are many."""
     n = ulps.size
     if n <= PLOTTED:
         at = np.arange(n)
     else:
-        worst = np.argpartition(-np.where(np.isnan(ulps), np.inf, ulps), PLOTTED // 4)[: PLOTTED // 4]
+        worst = np.argpartition(np.where(np.isnan(ulps), np.inf, ulps), n - PLOTTED // 4)[n - PLOTTED // 4 :]
         at = np.unique(np.concatenate([worst, np.linspace(0, n - 1, PLOTTED - PLOTTED // 4).astype(int)]))
-    plain = [tuple(float(v) for v in a[at]) for a in (ulps, allowed)]
+    c = comparison.at(at)
+    with np.errstate(all="ignore"):
+        allowed = c.shown()[1] / c.unit()
+    plain = [tuple(float(v) for v in a) for a in (ulps[at], allowed)]
     return ErrorByElement(tuple(int(k) for k in at), plain[0], plain[1], n > PLOTTED)
 
 

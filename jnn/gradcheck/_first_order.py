@@ -11,7 +11,7 @@ from jnn.gradcheck import _directions, _jaxprs, _reference
 from jnn.gradcheck._derivatives import Derivatives
 from jnn.gradcheck._directions import Probe
 from jnn.gradcheck._evidence import LeafRecord, describe
-from jnn.gradcheck._judge import EPS64, Comparison, eps_of, reals
+from jnn.gradcheck._judge import EPS64, Comparison, eps_of, grow, parts, reals
 from jnn.gradcheck._problem import Leaf, Problem
 from jnn.gradcheck.report import Check
 
@@ -94,24 +94,22 @@ class FirstOrder:
     def _reverse_probe(self, k: int, probe: Probe) -> None:
         w = list(probe.values)
         y, g = self.rule_gradients(k)
+        natural = _natural_scale(y, w)
         rule = [reals(v).ravel() for v in g]
+        del y, g  # here and below, arrays of large functions are let go of as soon as they can be
         if k < 2 or not self.large:  # further ones are only compared
             self.gradients[k] = rule
-        _, truth = self.source.gradients(w)
+        truth = self.source.gradients(w)[1]
         rule64 = self._rule64(w, 0)
         noise = [np.zeros(t.shape) for t in truth]
         for round_ in range(1, self.variations + 1):
             again, again64 = self.source.gradients(w, round_)[1], self._rule64(w, round_)
-            with np.errstate(all="ignore"):
-                for j, t in enumerate(truth):
-                    change = np.abs(again[j] - t)
-                    if rule64 is not None and again64 is not None:
-                        change = change + np.abs(again64[j] - rule64[j])
-                    noise[j] = np.maximum(noise[j], np.nan_to_num(change, nan=0.0, posinf=0.0))
+            for j, n in enumerate(noise):
+                grow(n, (truth[j], again[j]), None if rule64 is None or again64 is None else (rule64[j], again64[j]))
+            del again, again64
         if self.source.opaque:
             rule64 = None
         slack = self.source.uncertainty(w)
-        natural = _natural_scale(y, w)
         made = []
         for j, record in enumerate(self.records):
             largest = float(np.max(np.abs(reals(self.derivatives.lows[record.leaf.position])), initial=0.0))
@@ -220,8 +218,7 @@ class FirstOrder:
                 truth, rule64 = t, r64
                 continue
             for j, n in enumerate(noise):
-                change = np.abs(t[j] - truth[j]) + (np.abs(r64[j] - rule64[j]) if r64 and rule64 else 0.0)
-                noise[j] = np.maximum(n, np.nan_to_num(change, nan=0.0, posinf=0.0))
+                grow(n, (truth[j], t[j]), (rule64[j], r64[j]) if r64 and rule64 else None)
         slack = self._loop_slack(v, truth)
         if d.truth_push.opaque or (self.promoted and d.rule64_push.opaque):
             rule64 = None
@@ -275,7 +272,9 @@ def _natural_scale(y: Sequence[Any], w: Sequence[Any]) -> float:
     """The largest |w y|: a rule that reuses the rounded output commits eps of that, divided by |x|."""
     largest = 0.0
     for a, b in zip(y, w, strict=True):
-        with np.errstate(all="ignore"):
-            product = np.asarray(a, np.complex128) * np.asarray(b, np.complex128)
-            largest = max(largest, _largest(np.asarray(np.abs(product))))
+        a, b = np.asarray(a).ravel(), np.asarray(b).ravel()
+        for place in parts(a.size):
+            with np.errstate(all="ignore"):
+                product = np.asarray(a[place], np.complex128) * np.asarray(b[place], np.complex128)
+                largest = max(largest, _largest(np.asarray(np.abs(product))))
     return largest if math.isfinite(largest) else 0.0

@@ -81,6 +81,20 @@ def ulp(values: np.ndarray, dtype: Any) -> np.ndarray:
         return eps_of(dtype) * 2.0 ** np.floor(np.log2(size))
 
 
+def parts(size: int) -> Iterator[slice]:
+    """Slices of at most `PART` that cover so many elements."""
+    for start in range(0, size, PART):
+        yield slice(start, start + PART)
+
+
+def grow(noise: np.ndarray, *changes: tuple[np.ndarray, np.ndarray] | None) -> None:
+    """Raise `noise` to the sum of the changes between pairs of arrays, where that is finite (in place, by parts)."""
+    with np.errstate(all="ignore"):
+        for place in parts(noise.size):
+            change = sum(np.abs(pair[1][place] - pair[0][place]) for pair in changes if pair is not None)
+            noise[place] = np.maximum(noise[place], np.nan_to_num(change, nan=0.0, posinf=0.0))
+
+
 @dataclasses.dataclass
 class Comparison:
     """One leaf under one probe: all arrays are float64 and flat; the rule's float64 version may be absent.
@@ -101,16 +115,16 @@ class Comparison:
     slack: np.ndarray | float = 0.0
     tolerance: float | None = None
 
+    def at(self, place: Any) -> "Comparison":
+        """The comparison of the elements at `place` (a slice or indices) alone."""
+        names = ("rule", "rule64", "truth", "noise", "naive", "rounding", "slack")
+        arrays = {name: getattr(self, name) for name in names}
+        return dataclasses.replace(self, **{name: v[place] if np.ndim(v) else v for name, v in arrays.items()})
+
     def parts(self) -> Iterator[tuple[slice, "Comparison"]]:
         """The comparison in parts of at most `PART` elements, and where each lies."""
-
-        def at(values: Any, place: slice) -> Any:
-            return values[place] if np.ndim(values) else values
-
-        for start in range(0, self.truth.size, PART):
-            place = slice(start, start + PART)
-            names = ("rule", "rule64", "truth", "noise", "naive", "rounding", "slack")
-            yield place, dataclasses.replace(self, **{name: at(getattr(self, name), place) for name in names})
+        for place in parts(self.truth.size):
+            yield place, self.at(place)
 
     def wrong(self) -> np.ndarray:
         """Where the formula or the arithmetic deviates."""

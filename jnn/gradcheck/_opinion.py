@@ -12,7 +12,7 @@ from jnn.gradcheck import _directions, _reference
 from jnn.gradcheck._differences import Slope
 from jnn.gradcheck._evidence import describe
 from jnn.gradcheck._first_order import FirstOrder
-from jnn.gradcheck._judge import reals
+from jnn.gradcheck._judge import parts, reals
 from jnn.gradcheck._kinks import curve
 from jnn.gradcheck.report import Check
 
@@ -94,12 +94,20 @@ def _room(order: FirstOrder, leaf: int, moved: np.ndarray) -> float:
     compared = order.records[leaf].compared
     if not compared:
         return 0.0
-    with np.errstate(all="ignore"):
-        return float(np.sum(np.nan_to_num(compared[0][1].allowed_arithmetic() * np.abs(moved))))
+    total = 0.0
+    for place in parts(moved.size):
+        with np.errstate(all="ignore"):
+            allowed = compared[0][1].at(place).allowed_arithmetic()
+            total += float(np.sum(np.nan_to_num(allowed * np.abs(moved[place]))))
+    return total
 
 
 def _paired(gradient: np.ndarray, direction: np.ndarray, dtype: Any) -> float:
     if np.issubdtype(np.dtype(dtype), np.complexfloating):
         direction = direction * np.tile([1.0, -1.0], direction.size // 2)
-    with np.errstate(all="ignore"):
-        return float(np.sum(np.where(direction != 0, gradient * direction, 0.0)))
+    total = 0.0
+    for place in parts(direction.size):
+        v = direction[place]
+        with np.errstate(all="ignore"):
+            total += float(np.sum(np.where(v != 0, gradient[place] * v, 0.0)))
+    return total

@@ -19,6 +19,8 @@ from jnn.gradcheck._problem import Leaf
 
 VARIATIONS = 3
 LARGEST_JACOBIAN = 1024
+KEPT = 20_000
+"""Outputs of so many numbers are kept for each step of a line; larger ones are computed again for each cotangent."""
 
 
 class Unavailable(Exception):
@@ -159,13 +161,18 @@ class Differences(Columns):
         if self.total > 128:
             raise Unavailable(f"{self.total} columns by differences")
         self._along = [Line(derivatives, v) for _, v in self.tangents()]
+        self._latest: tuple[list[Any], list[_differences.Slope]] = [], []
 
     def _slopes(self, w: Sequence[Any]) -> list[_differences.Slope]:
-        return [line.slope(w) for line in self._along]
+        cotangents, slopes = self._latest
+        if len(cotangents) != len(w) or any(a is not b for a, b in zip(cotangents, w, strict=True)):
+            slopes = [line.slope(w) for line in self._along]
+            self._latest = list(w), slopes
+        return slopes
 
     def gradients(self, w: Sequence[Any], k: int = 0) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """(flat outputs, flat gradients) for a cotangent; there are no variations."""
-        return self._along[0].here(), self.by_leaf([line.slope(w).estimate for line in self._along])
+        return self._along[0].here(), self.by_leaf([s.estimate for s in self._slopes(w)])
 
     def uncertainty(self, w: Sequence[Any]) -> list[np.ndarray] | None:
         """The error bars; at a kink, the distance to the farther one-sided derivative."""
@@ -217,14 +224,17 @@ class Line:
 
     def outputs(self, step: float) -> np.ndarray:
         """The flat real outputs at a step."""
-        if step not in self._memo:
-            high = list(self._derivatives.highs)
-            for leaf, x, d in zip(self._derivatives.problem.inputs, self._x, self.direction, strict=True):
-                high[leaf.position] = x + step * d if step else x
-            flat = [reals(y).ravel() for y in self._derivatives.primal64(high)]
-            self._shapes = [f.size for f in flat]
-            self._memo[step] = np.concatenate(flat) if flat else np.zeros(0)
-        return self._memo[step]
+        if step in self._memo:
+            return self._memo[step]
+        high = list(self._derivatives.highs)
+        for leaf, x, d in zip(self._derivatives.problem.inputs, self._x, self.direction, strict=True):
+            high[leaf.position] = x + step * d if step else x
+        flat = [reals(y).ravel() for y in self._derivatives.primal64(high)]
+        self._shapes = [f.size for f in flat]
+        values = flat[0] if len(flat) == 1 else np.concatenate(flat)
+        if values.size <= KEPT:
+            self._memo[step] = values
+        return values
 
     def here(self) -> list[np.ndarray]:
         """The outputs at the point itself, by leaf."""

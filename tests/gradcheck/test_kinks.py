@@ -66,3 +66,23 @@ def test_many_kinks_at_once():
     x = jnp.where(jnp.arange(5000) % 3 == 0, 0.0, 1.0).astype(jnp.float32)
     assert check(relu_like(0.25), x, power=False).verdict == "kink"
     assert check(relu_like(1.5), x, power=False).verdict == "fail"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_differences_confirm_a_rule_against_a_select_that_hides_a_term(dtype):
+    # Σ w x where 0 · anything is 0: autodiff of the primal drops the derivative by a weight that is 0, the rule has it.
+    # In bfloat16 what is missing is smaller than the rounding allowed in the sum, but not than that of the formula.
+    x = jnp.asarray([2.5, 1.5, 3.5, 0.5, 5.5, 2.0], dtype)
+    w = jnp.asarray([0.0, 1.0, -1.0, 2.0, -3.0, 0.5], dtype)
+
+    def rule(part):
+        def forward(args, tangents):
+            share = jnp.where(args[1] == 0, part, 1).astype(dtype)
+            return jnp.sum(args[1] * tangents[0] + share * args[0] * tangents[1])
+
+        return pushed(lambda x, w: jnp.sum(jnp.where(w != 0, w * x, 0)), forward)
+
+    right, wrong = check(rule(1.0), x, w, power=False), check(rule(0.5), x, w, power=False)
+    assert right.verdict == "pass", str(right)
+    assert "differences confirm" in right.leaves[1].note
+    assert wrong.verdict == "fail"
