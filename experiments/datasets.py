@@ -9,6 +9,8 @@ import numpy as np
 import sklearn.datasets
 from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 
+from experiments import statistics
+from experiments.statistics import Estimate
 from jnn.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood
 from jnn.transforms import Standardize
 
@@ -71,8 +73,19 @@ class Data:
         """The targets as the likelihood takes them: labels of more than two classes, else a column."""
         return part.y if isinstance(self.source.likelihood, Categorical) else part.y[..., None].astype(np.float32)
 
+    def stacked(self, part: Part) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All splits' inputs and targets below each other, and the rows of each split, as `jnn.ensembles.fit` takes."""
+        splits, count = part.x.shape[:2]
+        y = self.targets(part)
+        rows = np.arange(splits * count).reshape(splits, count)
+        return part.x.reshape(-1, self.inputs), y.reshape(-1, *y.shape[2:]), rows
 
-def split(name: str, splits: int, seed: int, examples: int | None = None) -> Data:
+    def estimate(self, values: np.ndarray, level: float = 0.95) -> Estimate:
+        """The mean of a figure of each split, with an interval that knows how the splits overlap."""
+        return statistics.over_splits(values.tolist(), self.train.x.shape[1], self.test.x.shape[1], level)
+
+
+def split(name: str, splits: int, seed: int, examples: int | None = None, standardize: bool = True) -> Data:
     """Split a data set at random `splits` times, classes in proportion, and standardize it.
 
     Args:
@@ -80,6 +93,7 @@ def split(name: str, splits: int, seed: int, examples: int | None = None) -> Dat
         splits: how often.
         seed: decides who is in which part.
         examples: take only so many, the same number of each class as far as possible (to try out the code).
+        standardize: the inputs; targets that are numbers are standardized in any case.
     """
     source = SOURCES[name]
     x, y = source.load(return_X_y=True)
@@ -89,7 +103,8 @@ def split(name: str, splits: int, seed: int, examples: int | None = None) -> Dat
         x, y = x[rows], y[rows]
     rows = list(chooser(splits, test_size=TEST_SHARE, random_state=seed).split(x, y))
     train, test = np.stack([r[0] for r in rows]), np.stack([r[1] for r in rows])
-    x_train, x_test = _standardized(x[train], x[test])
+    scaled = _standardized if standardize else _as_they_come
+    x_train, x_test = scaled(x[train], x[test])
     if source.classes:
         return Data(source, Part(x_train, y[train].astype(np.int32)), Part(x_test, y[test].astype(np.int32)))
     y_train, y_test = _standardized(y[train][..., None], y[test][..., None])
@@ -107,3 +122,7 @@ def _standardized(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.n
     """Both parts of every split, by the training part's means and deviations, as float32."""
     z_train, z_test = _standardize(train.astype(np.float32), test.astype(np.float32))
     return np.asarray(z_train), np.asarray(z_test)
+
+
+def _as_they_come(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return train.astype(np.float32), test.astype(np.float32)

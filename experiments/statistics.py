@@ -60,3 +60,9 @@ def over_seeds(values: Sequence[float] | np.ndarray, level: float = 0.95) -> Est
 def inside(e: Estimate, low: float, high: float) -> bool | None:
     """Whether the figure lies within [low, high]: yes if its whole interval does, no if none of it does, else open."""
     return True if low <= e.low and e.high <= high else False if e.high < low or e.low > high else None
+
+
+def direction(estimates: Sequence[Estimate]) -> bool | None:
+    """True if some intervals lie above 0 and none below, False if some lie below and none above, else None."""
+    above, below = any(e.low > 0 for e in estimates), any(e.high < 0 for e in estimates)
+    return above if above != below else None

@@ -27,3 +27,11 @@ def test_the_interval_over_seeds_is_that_of_students_test() -> None:
     assert (estimate.low, estimate.high) == pytest.approx((interval.low, interval.high), rel=1e-12)
     with pytest.raises(ValueError, match="two seeds"):
         statistics.over_seeds([1.0])
+
+
+def test_direction_needs_an_interval_on_one_side_and_none_on_the_other() -> None:
+    above, below, around = (statistics.Estimate(m, 1.0, m - 1, m + 1) for m in (2.0, -2.0, 0.0))
+    assert statistics.direction([above, around]) is True
+    assert statistics.direction([below, around]) is False
+    assert statistics.direction([above, below]) is None
+    assert statistics.direction([around]) is None

@@ -1,0 +1,356 @@
+"""Early stopping: the curves, the hypothesis it chooses, the risk it saves, and rules that do not run to the end."""
+
+import functools
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.axes import Axes
+from sklearn.datasets import make_moons
+
+import jnn
+from experiments import datasets, drawing, statistics
+from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict
+from experiments.statistics import Estimate
+from jnn import ensembles, stopping
+from jnn.likelihoods import Bernoulli, Gaussian, Likelihood
+from jnn.training.stopping import Observation, StoppingRule
+
+HIDDEN, RATE, VALIDATION = 32, 0.01, 0.25
+RULES: dict[str, StoppingRule] = {
+    "patience 20": stopping.Patience(20),
+    "GL 5": stopping.GeneralizationLoss(5.0),
+    "TP 0.1": stopping.TrainingProgress(0.1),
+    "PQ 0.5": stopping.ProgressQuotient(0.5),
+}
+"""Patience, and Prechelt's generalization loss, training progress and their quotient."""
+
+MARGIN = 0.05
+"""A rule may cost this share of the risk, set before looking."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How many samples of each problem, and for how many epochs."""
+
+    samples: int
+    epochs: int
+    test: int = 500
+    problems: tuple[str, ...] = ("Two moons", "Diabetes")
+
+
+EFFORTS = {"tiny": Effort(3, 30, 50, ("Two moons",)), "quick": Effort(24, 200, 300), "full": Effort(200, 1000, 2000)}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Examples `(n, ...)`, and who trains, validates and tests in each sample: rows of them, `(samples, ...)`.
+
+    `overlapping` tells whether the samples are splits of one data set, which are not independent.
+    """
+
+    title: str
+    likelihood: Likelihood
+    x: np.ndarray
+    y: np.ndarray
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    overlapping: bool
+
+    def estimate(self, values: np.ndarray, level: float = 0.95) -> Estimate:
+        """A mean over the samples, with an interval that knows whether they overlap."""
+        if not self.overlapping:
+            return statistics.over_seeds(values, level)
+        learned_from = self.train.shape[1] + self.validation.shape[1]
+        return statistics.over_splits(values.tolist(), learned_from, self.test.shape[1], level)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Risks after each epoch, `(samples, epochs)`; those on test examples were watched and used for nothing."""
+
+    problem: Problem
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+    @functools.cached_property
+    def ran(self) -> dict[str, np.ndarray]:
+        """How many epochs each rule lets run, `(samples,)`."""
+        return {name: np.asarray(stops(rule, self.train, self.validation)) for name, rule in RULES.items()}
+
+    @property
+    def chosen(self) -> np.ndarray:
+        """Where the validation risk is lowest: the hypothesis that the slide's algorithm outputs (counted from 0)."""
+        return np.argmin(self.validation, axis=1)
+
+    def tested(self, places: np.ndarray) -> np.ndarray:
+        """The test risk of the hypothesis of one epoch in each sample."""
+        return np.take_along_axis(self.test, places[:, None], axis=1)[:, 0]
+
+
+def moons(effort: Effort, seed: int) -> Problem:
+    """Two classes that overlap, 120 examples to learn from, new ones in each sample; 8 more inputs are noise."""
+    learned, count = 120, 120 + effort.test
+    rng = np.random.default_rng(seed)
+    drawn = [make_moons(count, noise=0.3, random_state=seed + place) for place in range(effort.samples)]
+    noise = rng.normal(size=(effort.samples * count, 8))
+    x = np.concatenate([np.concatenate([x for x, _ in drawn]), noise], axis=1).astype(np.float32)
+    y = np.concatenate([y for _, y in drawn])[:, None].astype(np.float32)
+    rows = np.arange(len(x)).reshape(effort.samples, count)
+    held = round(VALIDATION * learned)
+    return Problem(
+        "Two moons", Bernoulli(), x, y, rows[:, held:learned], rows[:, :held], rows[:, learned:], overlapping=False
+    )
+
+
+def diabetes(effort: Effort, seed: int) -> Problem:
+    """Random splits of real data, each standardized by its own training part."""
+    data = datasets.split("diabetes", effort.samples, seed)
+    x, y = (np.concatenate([a, b], axis=1) for a, b in ((data.train.x, data.test.x), (data.train.y, data.test.y)))
+    rows = np.arange(x.shape[0] * x.shape[1]).reshape(x.shape[:2])
+    learned = data.train.x.shape[1]
+    held = round(VALIDATION * learned)
+    return Problem(
+        "Diabetes",
+        Gaussian(),
+        x.reshape(-1, data.inputs),
+        y.reshape(-1, 1),
+        rows[:, held:learned],
+        rows[:, :held],
+        rows[:, learned:],
+        overlapping=True,
+    )
+
+
+def learn(problem: Problem, effort: Effort, seed: int) -> Curves:
+    """Train to the end, and watch validation and test risk.
+
+    Every network is trained twice in one program, from the same key, so by the same steps: once beside its validation
+    examples and once beside its test examples.
+    """
+    keys = jax.random.split(jax.random.key(seed), effort.samples)
+    width = max(problem.validation.shape[1], problem.test.shape[1])
+    held_out = [
+        np.pad(rows, ((0, 0), (0, width - rows.shape[1])), constant_values=-1)
+        for rows in (problem.validation, problem.test)
+    ]
+    history = ensembles.fit(
+        jnn.mlp([problem.x.shape[1], HIDDEN, 1], hidden="tanh"),
+        problem.likelihood,
+        problem.x,
+        problem.y,
+        key=jnp.concatenate([keys, keys]),
+        rows=np.concatenate([problem.train, problem.train]),
+        held_out=np.concatenate(held_out),
+        optimizer=jnn.adam(RATE),
+        epochs=effort.epochs,
+    ).result.history
+    train, watched = (np.asarray(v) for v in (history.train_error, history.validation_error))
+    return Curves(problem, train[: effort.samples], *np.split(watched, 2))
+
+
+@functools.partial(jax.jit, static_argnames="rule")
+def stops(rule: StoppingRule, train: jax.Array, validation: jax.Array) -> jax.Array:
+    """How many epochs the rule lets run, `(samples,)`: what `fit` would do, told from the curves."""
+
+    def one(train: jax.Array, validation: jax.Array) -> jax.Array:
+        epochs = jnp.arange(1, len(train) + 1)
+        unknown = jnp.full(len(train), jnp.nan, train.dtype)  # no rule here needs the gradient
+        _, stop = jax.lax.scan(rule.update, rule.init(train.dtype), Observation(epochs, train, validation, unknown))
+        return jnp.where(stop.any(), 1 + jnp.argmax(stop), len(train))
+
+    return jax.vmap(one)(train, validation)
+
+
+def output(curves: Curves, ran: np.ndarray) -> np.ndarray:
+    """The epoch (from 0) with the lowest validation risk of those that were run."""
+    run = np.arange(curves.validation.shape[1]) < ran[:, None]
+    return np.argmin(np.where(run, curves.validation, np.inf), axis=1)
+
+
+def run(session: Session) -> Outcome:
+    """Learn both problems, and see what stopping early does."""
+    effort = EFFORTS[session.size]
+    problems = {"Two moons": moons, "Diabetes": diabetes}
+    found = [
+        learn(problems[name](effort, session.seed), effort, session.seed)
+        for name in session.each(effort.problems, lambda name: f"Early stopping: {name}")
+    ]
+    return Outcome(
+        verdicts=[saves(found), near(found), soon(found)],
+        tables=[_rules(curves) for curves in found],
+        pictures=[_pictures(found), _trade(found)],
+        interrupted=session.interrupted,
+    )
+
+
+def saves(found: list[Curves]) -> Verdict:
+    """Whether the chosen hypothesis has a lower test risk than the last one."""
+    saved = {c.problem.title: (c, _saved(c)) for c in found}
+    estimates = [c.problem.estimate(s, 1 - 0.05 / len(found)) for c, s in saved.values()]
+    return Verdict(
+        "The hypothesis with the lowest validation risk has a lower risk than the last one.",
+        True if all(e.low > 0 for e in estimates) else False if any(e.high < 0 for e in estimates) else None,
+        "Test risk saved (joint 95% intervals): "
+        + "; ".join(
+            f"{title}: {e.mean:.3f} ({e.low:.3f} to {e.high:.3f}) of {c.test[:, -1].mean():.3f}, chosen after "
+            f"{np.median(c.chosen) + 1:.0f} of {c.test.shape[1]} epochs (median)"
+            for e, (title, (c, _)) in zip(estimates, saved.items(), strict=True)
+        )
+        + ".",
+    )
+
+
+def _saved(c: Curves) -> np.ndarray:
+    return c.test[:, -1] - c.tested(c.chosen)
+
+
+def near(found: list[Curves]) -> Verdict:
+    """Whether choosing by the validation risk saves at least half of what choosing by the test risk would."""
+    level = 1 - 0.05 / len(found)
+    estimates = [c.problem.estimate(_saved(c) - 0.5 * (c.test[:, -1] - c.test.min(axis=1)), level) for c in found]
+    words = [
+        f"{c.problem.title}: {_saved(c).mean():.3f} of {(c.test[:, -1] - c.test.min(axis=1)).mean():.3f}" for c in found
+    ]
+    return Verdict(
+        "Few validation examples suffice to choose: they save more than half of what could be saved.",
+        True if all(e.low > 0 for e in estimates) else False if any(e.high < 0 for e in estimates) else None,
+        f"Test risk saved, of what the best epoch by the test risk itself would save: {'; '.join(words)}. Saved less "
+        "half of that, joint 95% intervals: "
+        + ", ".join(f"{e.mean:.3f} ({e.low:.3f} to {e.high:.3f})" for e in estimates)
+        + ".",
+    )
+
+
+def cost(c: Curves, rule: str) -> np.ndarray:
+    """How much higher the test risk is if the rule stops, in units of that of all epochs' best, `(samples,)`."""
+    whole = c.tested(c.chosen)
+    return (c.tested(output(c, c.ran[rule])) - whole) / whole.mean()
+
+
+def soon(found: list[Curves]) -> Verdict:
+    """Whether some rule finds about the same hypothesis on all problems in less than half of the epochs."""
+    level = 1 - 0.05 / (len(found) * len(RULES))
+    costs = {rule: [c.problem.estimate(cost(c, rule), level) for c in found] for rule in RULES}
+    runs = {rule: [c.ran[rule].mean() for c in found] for rule in RULES}
+    early = [rule for rule in RULES if max(runs[rule]) < found[0].test.shape[1] / 2]
+    good = [rule for rule in early if all(e.high < MARGIN for e in costs[rule])]
+    bad = [rule for rule in early if any(e.low > MARGIN for e in costs[rule])]
+    return Verdict(
+        f"Some rule stops before half of the epochs and costs less than {100 * MARGIN:g}% of the risk.",
+        True if good else False if len(bad) == len(early) else None,
+        f"Stopped so early on all problems: {', '.join(early) or 'none'}; of these shown to cost less: "
+        f"{', '.join(good) or 'none'}; shown to cost more: {', '.join(bad) or 'none'}. Epochs run (mean): "
+        + "; ".join(f"{rule} {', '.join(f'{ran:.0f}' for ran in runs[rule])}" for rule in RULES)
+        + f" of {found[0].test.shape[1]} ({', '.join(c.problem.title for c in found)}).",
+    )
+
+
+def _rules(c: Curves) -> Table:
+    epochs = c.test.shape[1]
+    last, whole = np.full(len(c.test), epochs - 1), c.chosen
+    ways = {
+        "last hypothesis": (np.full(len(c.test), epochs), last),
+        "all epochs": (np.full(len(c.test), epochs), whole),
+    }
+    ways |= {rule: (ran, output(c, ran)) for rule, ran in c.ran.items()}
+    rows = []
+    for name, (ran, chosen) in ways.items():
+        risk, more = c.problem.estimate(c.tested(chosen)), c.problem.estimate(c.tested(chosen) - c.tested(whole))
+        rows.append(
+            [
+                name,
+                f"{ran.mean():.0f}",
+                f"{np.median(chosen) + 1:.0f}",
+                f"{risk.mean:.3f} ± {risk.error:.3f}",
+                "" if name == "all epochs" else f"{more.mean:+.3f} ({more.low:+.3f} to {more.high:+.3f})",
+            ]
+        )
+    return Table(
+        f"{c.problem.title}: when to stop",
+        ["", "epochs run", "epoch chosen", "test risk", "more than “all epochs” (95%)"],
+        rows,
+        f"Means over {len(c.test)} samples (epoch chosen: median). The last hypothesis: without early stopping. All "
+        "epochs: the lowest validation risk of all, as on the slide. The rules output the lowest of those they ran.",
+    )
+
+
+def _pictures(found: list[Curves]) -> Picture:
+    return Picture(
+        "Training, validation and test risk",
+        [
+            drawing.panel(
+                lambda axes, c=c: _learning(axes, c),
+                c.problem.title,
+                f"{c.problem.title}: median training, validation and test risk by epoch, and the chosen epoch",
+                width=4.2,
+                height=3.2,
+            )
+            for c in found
+        ],
+        "Medians over the samples. The training risk falls on, while validation and test risk turn up; the dotted "
+        "line is the median of the chosen epochs, the faint ones are test risks of single samples.",
+    )
+
+
+def _learning(axes: Axes, c: Curves) -> None:
+    epochs = 1 + np.arange(c.test.shape[1])
+    for line in c.test[:15]:
+        axes.plot(epochs, line, color=drawing.FAINT, linewidth=0.6)
+    for name, risks, color, dash in (
+        ("training", c.train, drawing.SECOND, "--"),
+        ("validation", c.validation, drawing.FIRST, "-"),
+        ("test", c.test, drawing.THIRD, "-."),
+    ):
+        axes.plot(epochs, np.median(risks, axis=0), color=color, linestyle=dash, label=name)
+    axes.axvline(float(np.median(c.chosen)) + 1, color=drawing.INK, linestyle=":", linewidth=1, label="chosen")
+    axes.set_ylim(0.3 * np.median(c.train[:, -1]), 2.5 * np.median(c.test[:, -1]))
+    drawing.logarithmic(axes, "x")
+    drawing.logarithmic(axes, "y")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("risk per example, −ln p")
+    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=4, columnspacing=1)
+
+
+def _trade(found: list[Curves]) -> Picture:
+    return Picture(
+        "Patience, GL, TP and PQ",
+        [
+            drawing.panel(
+                lambda axes, c=c: _rule_dots(axes, c),
+                c.problem.title,
+                f"{c.problem.title}: epochs run and additional test risk of four stopping rules",
+                width=4.2,
+                height=3.2,
+            )
+            for c in found
+        ],
+        "How many epochs each rule runs (mean) and how much higher its test risk is than that of all epochs' best, "
+        "with 95% intervals. Further left is sooner, lower is better; dashed: the share that was set as bearable.",
+    )
+
+
+def _rule_dots(axes: Axes, c: Curves) -> None:
+    marks = zip(RULES, ("o", "s", "^", "D"), (drawing.FIRST, drawing.SECOND, drawing.THIRD, drawing.INK), strict=True)
+    for rule, marker, color in marks:
+        e = c.problem.estimate(100 * cost(c, rule))
+        ran = c.ran[rule].mean()
+        axes.errorbar([ran], [e.mean], [[e.mean - e.low], [e.high - e.mean]], fmt=marker, color=color, label=rule)
+    axes.axhline(100 * MARGIN, color=drawing.MUTED, linestyle="--", linewidth=1)
+    axes.set_xlim(0, 1.05 * c.test.shape[1])
+    axes.set_xlabel("epochs run")
+    axes.set_ylabel("additional test risk, %")
+    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=4, columnspacing=0.8)
+
+
+EXPERIMENT = Experiment(
+    name="early_stopping",
+    title="Early stopping",
+    question="How much risk does early stopping save, and how early may training stop?",
+    claim="Train on one part of the sample, watch the risk on the other, and output the hypothesis for which that is "
+    "lowest (slides “Early stopping”, “Early stopping example”).",
+    run=run,
+)

@@ -1,0 +1,167 @@
+"""Shortcuts on real data: the same networks with and without them, for few and for many hidden neurons."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+
+import jnn
+from experiments import datasets, drawing, statistics
+from experiments.datasets import SOURCES, Data
+from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict
+from experiments.lecture import variants
+from experiments.lecture.variants import Settings, Variant
+from experiments.statistics import Estimate
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Which data sets and numbers of hidden neurons, how many splits, and for how many epochs at most."""
+
+    names: tuple[str, ...]
+    splits: int
+    epochs: int
+    hidden: tuple[int, ...] = (2, 32)
+    examples: int | None = None
+
+
+EFFORTS = {
+    "tiny": Effort(("iris",), 2, 3, (1, 2), 60),
+    "quick": Effort(("breast_cancer", "wine", "iris", "diabetes"), 10, 100),
+    "full": Effort(tuple(SOURCES), 40, 300, (1, 2, 4, 8, 16, 32)),
+}
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Test risks of the networks of one data set by the number of hidden neurons, `(sizes, splits)` each."""
+
+    data: Data
+    hidden: tuple[int, ...]
+    without: np.ndarray
+    shortcuts: np.ndarray
+
+    def gain(self, place: int, level: float = 0.95) -> Estimate:
+        """How much lower the test risk is with shortcuts, as log₂ of the ratio: 1 stands for half the risk."""
+        return self.data.estimate(np.log2(self.without[place] / self.shortcuts[place]), level)
+
+    def more_for_few(self, level: float) -> Estimate:
+        """How much larger the gain is with the fewest neurons than with the most."""
+        gains = np.log2(self.without / self.shortcuts)
+        return self.data.estimate(gains[0] - gains[-1], level)
+
+
+def compare(name: str, effort: Effort, seed: int) -> Pairs:
+    """Train networks of all sizes on all splits, without and with shortcuts, as one program."""
+    data = datasets.split(name, effort.splits, seed, effort.examples)
+    kinds = [
+        Variant(f"{n} hidden", jnn.mlp([data.inputs, n, data.outputs], hidden="tanh", shortcuts=shortcuts))
+        for shortcuts in (False, True)
+        for n in effort.hidden
+    ]
+    trained = variants.train(kinds, data, {"standardized": data.train.x}, Settings(effort.epochs), seed)
+    risks = trained.risks(trained.result.params, np.stack([data.test.x] * len(kinds)))
+    return Pairs(data, effort.hidden, *np.split(risks, 2))
+
+
+def run(session: Session) -> Outcome:
+    """Compare on every data set."""
+    effort = EFFORTS[session.size]
+    names = session.each(effort.names, lambda name: f"Shortcuts: {SOURCES[name].title}")
+    found = [compare(name, effort, session.seed) for name in names]
+    return Outcome(
+        verdicts=[worth_trying(found), for_few_neurons(found)],
+        tables=[_table(found)],
+        pictures=[_gains(found)],
+        interrupted=session.interrupted,
+    )
+
+
+def worth_trying(found: list[Pairs]) -> Verdict:
+    """Whether shortcuts lower the risk somewhere, and raise it nowhere."""
+    level = 1 - 0.05 / sum(len(p.hidden) for p in found)
+    cells = {
+        f"{p.data.source.title} with {hidden} hidden": p.gain(place, level)
+        for p in found
+        for place, hidden in enumerate(p.hidden)
+    }
+    better, worse = ([n for n, e in cells.items() if shown(e)] for shown in (lambda e: e.low > 0, lambda e: e.high < 0))
+    return Verdict(
+        "Shortcuts are worth trying: they lower the test risk on some data, and raise it on none.",
+        statistics.direction(list(cells.values())),
+        f"Of {len(cells)} pairs (joint 95% intervals), lower: {', '.join(better) or 'none'}; higher: "
+        f"{', '.join(worse) or 'none'}.",
+    )
+
+
+def for_few_neurons(found: list[Pairs]) -> Verdict:
+    """Whether the gain is larger if there are few hidden neurons."""
+    cells = {p.data.source.title: p.more_for_few(1 - 0.05 / len(found)) for p in found}
+    few, many = found[0].hidden[0], found[0].hidden[-1]
+    return Verdict(
+        f"Shortcuts help more with {few} hidden neurons than with {many}.",
+        statistics.direction(list(cells.values())),
+        "Difference of the gains in bits, log₂ of the ratio of the risks (joint 95% intervals): "
+        + "; ".join(f"{name} {e.mean:+.2f} ({e.low:+.2f} to {e.high:+.2f})" for name, e in cells.items())
+        + ".",
+    )
+
+
+def _table(found: list[Pairs]) -> Table:
+    rows = []
+    for p in found:
+        for place, hidden in enumerate(p.hidden):
+            ours, theirs = (p.data.estimate(risks[place]) for risks in (p.shortcuts, p.without))
+            e = p.gain(place)
+            ratio = f"{2**-e.mean:.2f} ({2**-e.high:.2f} to {2**-e.low:.2f})"
+            cells = [f"{theirs.mean:.3f} ± {theirs.error:.3f}", f"{ours.mean:.3f} ± {ours.error:.3f}", ratio]
+            rows.append([f"{p.data.source.title}, {hidden} hidden", *cells])
+    return Table(
+        "Test risk without and with shortcuts",
+        ["", "without", "with", "ratio (95% interval)"],
+        rows,
+        f"−ln p per test example, mean ± standard error over {len(found[0].shortcuts[0])} random splits; the ratio is "
+        "paired, of geometric means. All are corrected for the overlap of the splits (Nadeau and Bengio 2003).",
+    )
+
+
+def _gains(found: list[Pairs]) -> Picture:
+    return Picture(
+        "What shortcuts gain",
+        [
+            drawing.panel(
+                lambda axes, p=p: _dots(axes, p),
+                p.data.source.title,
+                f"{p.data.source.title}: ratio of the test risks with and without shortcuts by hidden neurons",
+                width=2.7,
+                height=2.6,
+            )
+            for p in found
+        ],
+        "Test risk with shortcuts in units of that without, by the number of hidden neurons, with 95% intervals. Where "
+        "an interval lies below the dashed line, shortcuts help.",
+    )
+
+
+def _dots(axes: Axes, p: Pairs) -> None:
+    estimates = [p.gain(place) for place in range(len(p.hidden))]
+    middle = np.array([2**-e.mean for e in estimates])
+    reach = np.array([[m - 2**-e.high, 2**-e.low - m] for m, e in zip(middle, estimates, strict=True)]).T
+    places = np.arange(len(p.hidden))
+    axes.errorbar(places, middle, reach, fmt="o", color=drawing.FIRST, elinewidth=1.4, capsize=2.5)
+    axes.axhline(1, color=drawing.INK, linestyle="--", linewidth=1)
+    axes.set_xticks(places, [str(n) for n in p.hidden])
+    axes.set_xlim(-0.5, len(places) - 0.5)
+    axes.set_ylim(0, max(1.5, 1.1 * float(middle.max() + reach[1].max())))
+    axes.set_xlabel("hidden neurons")
+    axes.set_ylabel("ratio of test risks")
+
+
+EXPERIMENT = Experiment(
+    name="shortcuts",
+    title="Shortcuts",
+    question="When do shortcut connections from the inputs to the outputs help?",
+    claim="Try shortcuts (slides “Multi-layer perceptron network with shortcuts”, “The secrets of successful shallow "
+    "NN training”).",
+    run=run,
+)
