@@ -4,18 +4,41 @@
 """
 
 from experiments.experiment import Experiment
-from experiments.lecture import activations, adam_effects, batches, gradients, optimizers, real_data, weight_decay, xor
+from experiments.lecture import (
+    activations,
+    adam_effects,
+    batches,
+    early_stopping,
+    gradients,
+    likelihoods,
+    optimizers,
+    preprocessing,
+    real_data,
+    secrets,
+    shortcuts,
+    vanishing_gradient,
+    weight_decay,
+    weights_against_neurons,
+    xor,
+)
 
 EXPERIMENTS: dict[str, Experiment] = {
     e.name: e
     for e in (
         activations.EXPERIMENT,
         xor.EXPERIMENT,
+        likelihoods.EXPERIMENT,
         gradients.EXPERIMENT,
+        vanishing_gradient.EXPERIMENT,
         optimizers.EXPERIMENT,
         adam_effects.EXPERIMENT,
         batches.EXPERIMENT,
         weight_decay.EXPERIMENT,
+        early_stopping.EXPERIMENT,
+        shortcuts.EXPERIMENT,
+        preprocessing.EXPERIMENT,
+        weights_against_neurons.EXPERIMENT,
         real_data.EXPERIMENT,
+        secrets.EXPERIMENT,
     )
 }

@@ -41,14 +41,18 @@ class Pairs:
     without: np.ndarray
     shortcuts: np.ndarray
 
+    @property
+    def gains(self) -> np.ndarray:
+        """The differences, `(sizes, splits)`, in units of the mean risk without shortcuts."""
+        return (self.without - self.shortcuts) / self.without.mean(axis=1, keepdims=True)
+
     def gain(self, place: int, level: float = 0.95) -> Estimate:
-        """How much lower the test risk is with shortcuts, as log₂ of the ratio: 1 stands for half the risk."""
-        return self.data.estimate(np.log2(self.without[place] / self.shortcuts[place]), level)
+        """How much lower the test risk is with shortcuts, as a share of that without."""
+        return self.data.estimate(self.gains[place], level)
 
     def more_for_few(self, level: float) -> Estimate:
         """How much larger the gain is with the fewest neurons than with the most."""
-        gains = np.log2(self.without / self.shortcuts)
-        return self.data.estimate(gains[0] - gains[-1], level)
+        return self.data.estimate(self.gains[0] - self.gains[-1], level)
 
 
 def compare(name: str, effort: Effort, seed: int) -> Pairs:
@@ -101,10 +105,14 @@ def for_few_neurons(found: list[Pairs]) -> Verdict:
     return Verdict(
         f"Shortcuts help more with {few} hidden neurons than with {many}.",
         statistics.direction(list(cells.values())),
-        "Difference of the gains in bits, log₂ of the ratio of the risks (joint 95% intervals): "
-        + "; ".join(f"{name} {e.mean:+.2f} ({e.low:+.2f} to {e.high:+.2f})" for name, e in cells.items())
+        "Difference of the gains in percentage points (joint 95% intervals): "
+        + "; ".join(f"{name} {_percent(e)}" for name, e in cells.items())
         + ".",
     )
+
+
+def _percent(e: Estimate) -> str:
+    return f"{100 * e.mean:+.0f} ({100 * e.low:+.0f} to {100 * e.high:+.0f})"
 
 
 def _table(found: list[Pairs]) -> Table:
@@ -112,16 +120,14 @@ def _table(found: list[Pairs]) -> Table:
     for p in found:
         for place, hidden in enumerate(p.hidden):
             ours, theirs = (p.data.estimate(risks[place]) for risks in (p.shortcuts, p.without))
-            e = p.gain(place)
-            ratio = f"{2**-e.mean:.2f} ({2**-e.high:.2f} to {2**-e.low:.2f})"
-            cells = [f"{theirs.mean:.3f} ± {theirs.error:.3f}", f"{ours.mean:.3f} ± {ours.error:.3f}", ratio]
+            cells = [f"{e.mean:.3f} ± {e.error:.3f}" for e in (theirs, ours)] + [_percent(p.gain(place))]
             rows.append([f"{p.data.source.title}, {hidden} hidden", *cells])
     return Table(
         "Test risk without and with shortcuts",
-        ["", "without", "with", "ratio (95% interval)"],
+        ["", "without", "with", "lower by, % (95% interval)"],
         rows,
-        f"−ln p per test example, mean ± standard error over {len(found[0].shortcuts[0])} random splits; the ratio is "
-        "paired, of geometric means. All are corrected for the overlap of the splits (Nadeau and Bengio 2003).",
+        f"−ln p per test example, mean ± standard error over {len(found[0].shortcuts[0])} random splits; the "
+        "differences are paired. All are corrected for the overlap of the splits (Nadeau and Bengio 2003).",
     )
 
 
@@ -132,29 +138,28 @@ def _gains(found: list[Pairs]) -> Picture:
             drawing.panel(
                 lambda axes, p=p: _dots(axes, p),
                 p.data.source.title,
-                f"{p.data.source.title}: ratio of the test risks with and without shortcuts by hidden neurons",
+                f"{p.data.source.title}: how much lower the test risk is with shortcuts, by hidden neurons",
                 width=2.7,
                 height=2.6,
             )
             for p in found
         ],
-        "Test risk with shortcuts in units of that without, by the number of hidden neurons, with 95% intervals. Where "
-        "an interval lies below the dashed line, shortcuts help.",
+        "How much lower the test risk is with shortcuts, in % of that without, by the number of hidden neurons, with "
+        "95% intervals. Where an interval lies above the dashed line, shortcuts help.",
     )
 
 
 def _dots(axes: Axes, p: Pairs) -> None:
     estimates = [p.gain(place) for place in range(len(p.hidden))]
-    middle = np.array([2**-e.mean for e in estimates])
-    reach = np.array([[m - 2**-e.high, 2**-e.low - m] for m, e in zip(middle, estimates, strict=True)]).T
+    middle = [100 * e.mean for e in estimates]
+    reach = 100 * np.array([[e.mean - e.low, e.high - e.mean] for e in estimates]).T
     places = np.arange(len(p.hidden))
     axes.errorbar(places, middle, reach, fmt="o", color=drawing.FIRST, elinewidth=1.4, capsize=2.5)
-    axes.axhline(1, color=drawing.INK, linestyle="--", linewidth=1)
+    axes.axhline(0, color=drawing.INK, linestyle="--", linewidth=1)
     axes.set_xticks(places, [str(n) for n in p.hidden])
     axes.set_xlim(-0.5, len(places) - 0.5)
-    axes.set_ylim(0, max(1.5, 1.1 * float(middle.max() + reach[1].max())))
     axes.set_xlabel("hidden neurons")
-    axes.set_ylabel("ratio of test risks")
+    axes.set_ylabel("test risk lower by, %")
 
 
 EXPERIMENT = Experiment(
