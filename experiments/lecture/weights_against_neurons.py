@@ -1,0 +1,386 @@
+"""What makes a layer complex, the size of its weights or the number of its neurons: drawn at random, and trained."""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.axes import Axes
+from scipy import stats
+
+import jnn
+from experiments import drawing
+from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict
+from experiments.statistics import Estimate
+from jnn.networks import Params
+
+NEURONS = (2, 4, 8, 16, 32, 64)
+SIZES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+"""c: by what the random networks' hidden weights are multiplied; as many doublings as of the neurons."""
+DECAYS = (0.0, 0.001, 0.01, 0.1, 1.0)
+"""γ of the trained networks, which is what keeps their weights small."""
+NETWORK = jnn.mlp([1, NEURONS[-1], 1])
+GRID = np.linspace(-1, 1, 513, dtype=np.float32)[:, None]
+EXAMPLES, NOISE = 30, 0.3
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How many random networks of each kind, how many trained ones, and for how long."""
+
+    random: int
+    trained: int
+    epochs: int
+
+
+EFFORTS = {"tiny": Effort(4, 3, 20), "quick": Effort(100, 12, 800), "full": Effort(1000, 60, 3000)}
+
+
+def with_neurons(params: Params, neurons: jax.Array) -> Params:
+    """The network's first neurons only, with output weights as large as `jnn.mlp` of that width would draw them.
+
+    The others' weights are 0, and stay 0 in training: nothing comes out of tanh(0), and nothing comes back.
+    """
+    hidden, output = params
+    present = jnp.arange(NEURONS[-1]) < neurons
+    grown = jnp.sqrt(NEURONS[-1] / neurons).astype(output["W"].dtype)
+    return (
+        {"W": hidden["W"] * present[None, :], "b": hidden["b"] * present},
+        {"W": output["W"] * present[:, None] * grown, "b": output["b"]},
+    )
+
+
+def combinations(*factors: tuple[float, ...]) -> tuple[np.ndarray, ...]:
+    """All combinations of the factors' values, one array for each factor."""
+    return tuple(np.asarray(v).ravel() for v in np.meshgrid(*factors, indexing="ij"))
+
+
+def random_functions(count: int, seed: int) -> np.ndarray:
+    """f on the GRID for each number of neurons and size, `(NEURONS, SIZES, count, points)`.
+
+    f(x) = Σ_m v_m tanh(c w_m (x − u_m)),   w ~ N(0, 1),  u uniform on ±1,  v ~ N(0, 1/M)
+    """
+
+    def one(key: jax.Array, neurons: jax.Array, size: jax.Array) -> jax.Array:
+        draw, places = jax.random.split(key)
+        hidden, output = NETWORK.init(draw)
+        u = jax.random.uniform(places, (NEURONS[-1],), jnp.float32, minval=-1, maxval=1)
+        w = size * hidden["W"]
+        return NETWORK.apply(with_neurons(({"W": w, "b": -w[0] * u}, output), neurons), GRID)[:, 0]
+
+    by_seed = jax.vmap(one, in_axes=(0, None, None))
+    neurons, sizes = combinations(NEURONS, SIZES)
+    keys = jax.random.split(jax.random.key(seed), count)
+    f = jax.jit(jax.vmap(by_seed, in_axes=(None, 0, 0)))(keys, neurons, sizes.astype(np.float32))
+    return np.asarray(f, np.float64).reshape(len(NEURONS), len(SIZES), count, -1)
+
+
+def pieces(f: np.ndarray) -> np.ndarray:
+    """Into how many rising and falling pieces a function falls: 1 + the number of its turning points.
+
+    Where tanh saturates, f is level but for rounding: steps below 10⁻⁵ of the range go on as the one before did.
+    """
+    steps = np.diff(f, axis=-1)
+    counts = np.abs(steps) > 1e-5 * np.ptp(f, axis=-1, keepdims=True)
+    before = np.maximum.accumulate(np.where(counts, np.arange(steps.shape[-1]), 0), axis=-1)
+    before = np.maximum(before, counts.argmax(axis=-1)[..., None])  # what comes first goes with the first that counts
+    rises = np.take_along_axis(steps, before, axis=-1) > 0
+    return 1.0 + np.sum(rises[..., 1:] != rises[..., :-1], axis=-1)
+
+
+def roughness(f: np.ndarray) -> np.ndarray:
+    """√(∫f″² / ∫f′²), in units of 1/x: 0 for a straight line, whatever its slope; k for sin(kx)."""
+    step = 2 / (f.shape[-1] - 1)
+    return np.sqrt(np.sum(np.diff(f, n=2, axis=-1) ** 2, axis=-1) / np.sum(np.diff(f, axis=-1) ** 2, axis=-1)) / step
+
+
+MEASURES: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {"pieces": pieces, "roughness": roughness}
+
+
+def effects(first: np.ndarray, second: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """The coefficients of two variables in a regression of y on both."""
+    design = np.stack([np.ones(y.size), first.ravel(), second.ravel()], axis=1)
+    _, one, other = np.linalg.lstsq(design, y.ravel(), rcond=None)[0]
+    return float(one), float(other)
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What the size of the weights does, what the number of neurons does, and by how much more the former does."""
+
+    size: Estimate
+    neurons: Estimate
+    difference: Estimate
+
+
+def bootstrapped(of: Callable[[np.ndarray], tuple[float, float]], seeds: int, seed: int) -> Effects:
+    """Effects of (size, neurons) with 95% percentile intervals over resampled seeds; `of` computes them for some."""
+    rng = np.random.default_rng(seed)
+    found = np.array([of(rng.integers(0, seeds, seeds)) for _ in range(RESAMPLES)])
+    all_of_them = np.array(of(np.arange(seeds)))
+
+    def estimate(mean: float, values: np.ndarray) -> Estimate:
+        low, high = np.quantile(values, [0.025, 0.975])
+        return Estimate(float(mean), float(values.std()), float(low), float(high))
+
+    size, neurons = (estimate(all_of_them[k], found[:, k]) for k in range(2))
+    change = np.abs(found[:, 0]) - np.abs(found[:, 1])
+    return Effects(size, neurons, estimate(abs(all_of_them[0]) - abs(all_of_them[1]), change))
+
+
+def doublings(f: np.ndarray, measure: Callable[[np.ndarray], np.ndarray], seed: int) -> Effects:
+    """By how many doublings a measure grows for each doubling of the size, and of the number of neurons."""
+    log = np.log2(measure(f))
+    sizes, neurons = (np.log2(v).reshape(log.shape[:2]) for v in combinations(NEURONS, SIZES)[::-1])
+
+    def of(chosen: np.ndarray) -> tuple[float, float]:
+        return effects(sizes, neurons, log[:, :, chosen].mean(axis=2))
+
+    return bootstrapped(of, f.shape[2], seed)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Trained networks, `(NEURONS, DECAYS, seeds)`: the root mean square of their hidden weights, and their risks."""
+
+    size: np.ndarray
+    train: np.ndarray
+    test: np.ndarray
+
+    @property
+    def gap(self) -> np.ndarray:
+        """By how much the risk is higher on new examples."""
+        return self.test - self.train
+
+
+def train(session: Session) -> Trained:
+    """Networks of every width with every decay, on a noisy sine; each seed has data of its own."""
+    effort = EFFORTS[session.size]
+
+    def draw(key: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+        inputs, noise = jax.random.split(key)
+        x = jax.random.uniform(inputs, (count, 1), jnp.float32, minval=-1, maxval=1)
+        return x, jnp.sin(4 * x) + NOISE * jax.random.normal(noise, (count, 1), jnp.float32)
+
+    def one(key: jax.Array, neurons: jax.Array, decay: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        initial, training, testing = jax.random.split(key, 3)
+        x, y = draw(training, EXAMPLES)
+        params = jnn.fit(
+            NETWORK,
+            jnn.likelihoods.Gaussian(),
+            x,
+            y,
+            key=key,
+            optimizer=jnn.adam(0.03),
+            epochs=effort.epochs,
+            batch_size=None,
+            weight_decay=decay,
+            params=with_neurons(NETWORK.init(initial), neurons),
+        ).params
+        size = jnp.sqrt(jnp.sum(params[0]["W"] ** 2) / neurons)
+        risk = jnn.objectives.objective(NETWORK, jnn.likelihoods.Gaussian())
+        return size, risk(params, x, y), risk(params, *draw(testing, 500))
+
+    by_seed = jax.vmap(one, in_axes=(0, None, None))
+    neurons, decays = combinations(NEURONS, DECAYS)
+    keys = jax.random.split(jax.random.key(session.seed), effort.trained)
+    found = jax.jit(jax.vmap(by_seed, in_axes=(None, 0, 0)))(keys, neurons, decays.astype(np.float32))
+    size, training, test = (np.asarray(v, np.float64).reshape(len(NEURONS), len(DECAYS), -1) for v in found)
+    return Trained(size, training, test)
+
+
+def ranks(trained: Trained, seed: int) -> Effects:
+    """Standardized coefficients of the ranks of size and number of neurons in a regression of the rank of the gap."""
+    neurons = np.broadcast_to(np.array(NEURONS, float)[:, None, None], trained.size.shape)
+
+    def standardized(values: np.ndarray) -> np.ndarray:
+        return np.asarray(stats.zscore(stats.rankdata(values.ravel())))
+
+    def of(chosen: np.ndarray) -> tuple[float, float]:
+        three = (trained.size, neurons, trained.gap)
+        return effects(*(standardized(v[:, :, chosen]) for v in three))
+
+    return bootstrapped(of, trained.size.shape[2], seed)
+
+
+def run(session: Session) -> Outcome:
+    """Random functions, then trained ones."""
+    session.say("Weights against neurons: random networks")
+    f = random_functions(EFFORTS[session.size].random, session.seed)
+    session.say("Weights against neurons: trained networks")
+    trained = train(session)
+    drawn = {name: doublings(f, measure, session.seed) for name, measure in MEASURES.items()}
+    gap = ranks(trained, session.seed)
+    return Outcome(
+        verdicts=[*(random_verdict(name, e) for name, e in drawn.items()), trained_verdict(gap)],
+        tables=[_table(drawn, gap), _gap_table(trained)],
+        pictures=[_functions(f), _pictures(f, trained)],
+        interrupted=session.interrupted,
+    )
+
+
+def _holds(found: Effects) -> bool | None:
+    return True if found.difference.low > 0 else False if found.difference.high < 0 else None
+
+
+def random_verdict(name: str, found: Effects) -> Verdict:
+    """Doublings of a measure by doublings of size and number."""
+    what = {"pieces": "the number of rising and falling pieces", "roughness": "roughness"}[name]
+    return Verdict(
+        f"Random networks: doubling the weights raises {what} by more than doubling the neurons does.",
+        _holds(found),
+        f"Doubling the weights multiplies it by {_factor(found.size)}, doubling the neurons by "
+        f"{_factor(found.neurons)}.",
+    )
+
+
+def trained_verdict(found: Effects) -> Verdict:
+    """Rank coefficients."""
+    return Verdict(
+        "Trained networks: how much worse they are on new examples depends more on the size of their hidden weights "
+        "than on the number of neurons.",
+        _holds(found),
+        f"Coefficients of the ranks in a joint regression of the rank of the gap: {_plain(found.size)} for the size, "
+        f"{_plain(found.neurons)} for the number; the difference is {_plain(found.difference)}.",
+    )
+
+
+def _factor(e: Estimate) -> str:
+    return f"{2**e.mean:.2f} ({2**e.low:.2f} to {2**e.high:.2f})"
+
+
+def _plain(e: Estimate) -> str:
+    return f"{e.mean:.2f} ({e.low:.2f} to {e.high:.2f})"
+
+
+def _table(drawn: Mapping[str, Effects], gap: Effects) -> Table:
+    rows = [[f"{name}, random", *map(_plain, (e.size, e.neurons, e.difference))] for name, e in drawn.items()]
+    return Table(
+        "Effects on complexity",
+        ["", "size of the weights", "number of neurons", "difference"],
+        [*rows, ["gap, trained", *map(_plain, (gap.size, gap.neurons, gap.difference))]],
+        f"Random networks: doublings of the measure for each doubling of the weights (from {SIZES[0]} to {SIZES[-1]}) "
+        f"and of the neurons (from {NEURONS[0]} to {NEURONS[-1]}), by linear regression. Trained networks: "
+        "standardized coefficients of ranks. Difference: of the absolute values. 95% intervals by the bootstrap over "
+        "seeds.",
+    )
+
+
+def _gap_table(trained: Trained) -> Table:
+    rows = [
+        [
+            f"{neurons}",
+            *(f"{np.median(g):.3f} ({np.median(s):.2g})" for g, s in zip(trained.gap[m], trained.size[m], strict=True)),
+        ]
+        for m, neurons in enumerate(NEURONS)
+    ]
+    return Table(
+        "Trained networks: gap between test and training risk, and size of the weights",
+        ["neurons", *(f"γ = {d:g}" for d in DECAYS)],
+        rows,
+        f"Medians over {trained.size.shape[2]} data sets of {EXAMPLES} examples; in parentheses, the root mean square "
+        "of the hidden weights, which decay pulls on (it spares those of the linear output).",
+    )
+
+
+def _functions(f: np.ndarray) -> Picture:
+    chosen = [(4, 1.0), (64, 1.0), (4, 16.0), (64, 16.0)]
+    return Picture(
+        "Random networks",
+        [
+            drawing.panel(
+                functools.partial(_three, f=f[NEURONS.index(m), SIZES.index(c)]),
+                f"{m} neurons, c = {c:g}",
+                f"Three random functions of networks with {m} neurons and weights of size {c:g}",
+                width=2.6,
+                height=2.2,
+            )
+            for m, c in chosen
+        ],
+        "Three functions of each kind, shifted and scaled to the same range. 16 times the neurons change little in the "
+        "first pair, where weights are small; 16 times the weights, from the first pair to the second, change more.",
+    )
+
+
+def _three(axes: Axes, f: np.ndarray) -> None:
+    for g, color, line in zip(f, (drawing.FIRST, drawing.SECOND, drawing.THIRD), ("-", "--", "-."), strict=False):
+        axes.plot(GRID[:, 0], (g - g.min()) / np.ptp(g), line, color=color)
+    axes.set_xlabel("x")
+    axes.set_ylabel("f, scaled")
+
+
+STYLES = (("s", "--", drawing.SECOND), ("o", "-", drawing.FIRST), ("^", "-.", drawing.THIRD))
+
+
+def _pictures(f: np.ndarray, trained: Trained) -> Picture:
+    return Picture(
+        "Complexity by size and by number",
+        [
+            drawing.panel(
+                functools.partial(_by_size, values=pieces(f).mean(axis=2)),
+                "By the size of the weights",
+                "Mean number of pieces by the size of the weights, for three numbers of neurons",
+            ),
+            drawing.panel(
+                functools.partial(_by_number, values=pieces(f).mean(axis=2)),
+                "By the number of neurons",
+                "Mean number of pieces by the number of neurons, for three sizes of the weights",
+            ),
+            drawing.panel(
+                functools.partial(_gaps, trained=trained),
+                "Trained networks",
+                "Gap between test and training risk by the size of the hidden weights, for three numbers of neurons",
+            ),
+        ],
+        "Left and middle: rising and falling pieces of random functions. The steeper the lines, the more the variable "
+        "matters. Right: each point is a trained network; where the marks of all widths lie on one curve, the size "
+        "tells the gap and the number does not.",
+    )
+
+
+def _by_size(axes: Axes, values: np.ndarray) -> None:
+    for m, (marker, line, color) in zip((4, 16, 64), STYLES, strict=True):
+        axes.plot(SIZES, values[NEURONS.index(m)], marker + line, color=color, label=f"M = {m}")
+    _finish(axes, "size of the weights c", "pieces")
+
+
+def _by_number(axes: Axes, values: np.ndarray) -> None:
+    for c, (marker, line, color) in zip((1.0, 4.0, 16.0), STYLES, strict=True):
+        axes.plot(NEURONS, values[:, SIZES.index(c)], marker + line, color=color, label=f"c = {c:g}")
+    _finish(axes, "number of neurons M", "pieces")
+
+
+def _gaps(axes: Axes, trained: Trained) -> None:
+    for m, (marker, _, color) in zip((4, 16, 64), STYLES, strict=True):
+        place = NEURONS.index(m)
+        axes.plot(
+            trained.size[place].ravel(),
+            np.maximum(trained.gap[place].ravel(), 1e-3),
+            marker,
+            color=color,
+            markersize=3,
+            label=f"M = {m}",
+        )
+    _finish(axes, "root mean square of hidden weights", "test − training risk")
+
+
+def _finish(axes: Axes, x: str, y: str) -> None:
+    drawing.logarithmic(axes, "x")
+    drawing.logarithmic(axes, "y")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=3)
+
+
+EXPERIMENT = Experiment(
+    name="weights_against_neurons",
+    title="Weights against neurons",
+    question="What makes a layer complex: large weights, or many neurons?",
+    claim="The magnitude of the weights is more important for the complexity of a layer than the number of neurons "
+    "(slide “The secrets of successful shallow NN training”); the smaller the weights, the more linear the function "
+    "(slide “Weight-decay”).",
+    run=run,
+)
