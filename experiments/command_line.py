@@ -40,10 +40,11 @@ def parser(names: Sequence[str] = ()) -> argparse.ArgumentParser:
     if chosen:
         about = "\n\n".join(f"{e.title}. {e.question}\n\n{e.claim}" for e in chosen)
     else:
-        listed = "\n".join(f"  {e.name:12} {e.question}" for e in EXPERIMENTS.values())
+        width = max(map(len, EXPERIMENTS))
+        listed = "\n".join(f"  {e.name:{width}}  {e.question}" for e in EXPERIMENTS.values())
         about = (
             "Try out what the lecture claims, on real data; print tables, and write one HTML report with pictures.\n"
-            "Without a name, all experiments are run, in about a minute or two. Ctrl-C finishes what has begun and\n"
+            "Without a name, all experiments are run, in a few minutes on 2 cores. Ctrl-C finishes what has begun and\n"
             "keeps what is done. Compiled programs are kept in ~/.cache/jnn: a second run starts sooner.\n\n"
             f"experiments:\n{listed}"
         )
@@ -55,7 +56,7 @@ def parser(names: Sequence[str] = ()) -> argparse.ArgumentParser:
     made.add_argument("--out", type=Path, default=Path("report"), help="folder of the report (default: report/)")
     size = made.add_mutually_exclusive_group()
     size.add_argument(
-        "--full", dest="size", action="store_const", const="full", help="more seeds and splits: minutes, not seconds"
+        "--full", dest="size", action="store_const", const="full", help="more seeds and splits: an hour or more for all"
     )
     size.add_argument(
         "--tiny", dest="size", action="store_const", const="tiny", help="try out the code; the figures mean nothing"
@@ -85,6 +86,8 @@ def run(chosen: Sequence[Experiment], seed: int, size: str, out: Path, console: 
     """Run experiments one after another, with the report rewritten after each."""
     entries: list[Entry] = []
     page = out / "index.html"
+    if size == "full":
+        console.print(_forecast(chosen), highlight=False)
     with stoppable(console) as stop_asked:
         for experiment in chosen:
             try:
@@ -105,6 +108,16 @@ def run(chosen: Sequence[Experiment], seed: int, size: str, out: Path, console: 
         where = f"\nThe report is [bold]{escape(str(page))}[/]; open it in a browser."
         console.print(where, highlight=False, soft_wrap=True)  # a path broken into two lines cannot be copied
     return INTERRUPTED if len(entries) < len(chosen) or entries[-1].outcome.interrupted else 0
+
+
+def _forecast(chosen: Sequence[Experiment]) -> str:
+    """What a run of full size is going to take."""
+    minutes = sum(e.full_minutes for e in chosen)
+    long = f"{minutes / 60:.1f} hours" if minutes > 90 else f"{max(1, minutes):.0f} minutes"
+    return (
+        f"Full size: roughly {long} on 2 quiet cores. The report is rewritten after each experiment; Ctrl-C finishes "
+        "what has begun and keeps what is done."
+    )
 
 
 @contextlib.contextmanager

@@ -83,6 +83,7 @@ class Experiment:
         question: what is asked.
         claim: what the lecture says, and on which slide.
         run: computes the answer.
+        full_minutes: how long the full size takes on 2 cores, roughly.
     """
 
     name: str
@@ -90,3 +91,4 @@ class Experiment:
     question: str
     claim: str
     run: Callable[[Session], Outcome]
+    full_minutes: float = 3.0

@@ -24,6 +24,7 @@ class Entry:
 
 
 VERDICTS = {True: ("yes", "Holds here."), False: ("no", "Does not hold here."), None: ("open", "Undecided here.")}
+MARKS = {True: "✓", False: "✗", None: "?"}
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c1c1e; --muted: #6b6b70; --grid: #e3e3e6; --paper: #ffffff; --panel: #f6f6f7;
@@ -50,12 +51,16 @@ th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap; border-bo
 th { vertical-align: bottom; font-weight: 600; } thead th { white-space: normal; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 details { margin-top: 1rem; } summary { cursor: pointer; } pre { overflow-x: auto; font-size: .8rem; line-height: 1.4;
-  background: var(--panel); padding: 1rem; } nav a { margin-right: 1rem; } a { color: var(--first); }
+  background: var(--panel); padding: 1rem; } a { color: var(--first); }
+.contents { padding-left: 1.6rem; max-width: 46rem; } .contents li { margin: .35rem 0; break-inside: avoid; }
+.contents .small { display: block; } .marks { white-space: nowrap; margin-left: .3rem; font-weight: 700; }
+.marks .yes, .legend .yes { color: var(--good); } .marks .no, .legend .no { color: var(--bad); }
+.marks .open, .legend .open { color: var(--muted); } .legend span { font-weight: 700; }
 @media screen and (max-width: 30rem) { table { font-size: .8rem; }
   th, td { padding: .3rem .3rem; white-space: normal; } }
 @media print { :root { --ink: #000; --muted: #444; --grid: #ddd; --paper: #fff; --panel: #fff; --first: #0063a8;
   --second: #c2510a; --third: #00795a; --faint: #b9c3cc; --good: #00694e; --bad: #b3261e; } body { font-size: 10pt;
-  max-width: none; padding: 0; } details, nav { display: none; } svg, tr, li { break-inside: avoid; }
+  max-width: none; padding: 0; } details { display: none; } svg, tr, li { break-inside: avoid; }
   h2, h3 { break-after: avoid; } .scroll { overflow: visible; } th, td { padding: .2rem .4rem; } }
 """
 
@@ -70,7 +75,6 @@ def write(page: Path, entries: Sequence[Entry], seed: int, size: str) -> None:
 
 def render(entries: Sequence[Entry], seed: int, size: str) -> str:
     """The page as HTML."""
-    links = "".join(f'<a href="#{e.experiment.name}">{escape(e.experiment.title)}</a>' for e in entries)
     tiny = " Tiny size, to try out the code: the figures mean nothing." if size == "tiny" else ""
     where = (
         f"Seed {seed}, size “{size}”, {sum(e.seconds for e in entries):.0f} s. JAX {jax.__version__} on "
@@ -81,10 +85,33 @@ def render(entries: Sequence[Entry], seed: int, size: str) -> str:
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>The lecture, tried out</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        f'<h1>The lecture, tried out</h1>\n<p class="small">{escape(where)}</p>\n<nav>{links}</nav>\n'
+        f'<h1>The lecture, tried out</h1>\n<p class="small">{escape(where)}</p>\n{_contents(entries)}\n'
         + "\n".join(_section(e) for e in entries)
         + "\n</body>\n</html>\n"
     )
+
+
+def _contents(entries: Sequence[Entry]) -> str:
+    """Every experiment with its question and a mark for each of its verdicts."""
+    rows = "\n".join(
+        f'<li><a href="#{e.experiment.name}">{escape(e.experiment.title)}</a> {_marks(e.outcome)}'
+        f'<span class="small">{escape(e.experiment.question)}</span></li>'
+        for e in entries
+    )
+    counts = [sum(v.holds is holds for e in entries for v in e.outcome.verdicts) for holds in MARKS]
+    words = ("claims hold here", "do not", "are undecided")
+    legend = ", ".join(
+        f'<span class="{VERDICTS[holds][0]}">{mark}</span> {count} {word}'
+        for (holds, mark), count, word in zip(MARKS.items(), counts, words, strict=True)
+    )
+    return f'<nav>\n<ol class="contents">\n{rows}\n</ol>\n<p class="small legend">{legend}.</p>\n</nav>'
+
+
+def _marks(outcome: Outcome) -> str:
+    words = ", ".join(VERDICTS[v.holds][1].rstrip(".").lower() for v in outcome.verdicts)
+    marks = " ".join(f'<span class="{VERDICTS[v.holds][0]}">{MARKS[v.holds]}</span>' for v in outcome.verdicts)
+    part = " (a part)" if outcome.interrupted else ""
+    return f'<span class="marks" role="img" aria-label="{words}">{marks}</span>{part}'
 
 
 def _section(entry: Entry) -> str:

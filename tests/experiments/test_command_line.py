@@ -74,6 +74,17 @@ def test_the_report_is_well_formed(page: str) -> None:
         assert words in page
 
 
+def test_the_contents_list_every_experiment_with_its_marks() -> None:
+    other = Experiment("other", "Another & one", "Or is it?", "It is.", answer)
+    entries = [report.Entry(e, answer(Session()), 1.0) for e in (SMALL, other)]
+    contents = report.render(entries, seed=0, size="quick").split("<nav>")[1].split("</nav>")[0]
+    for words in ('<a href="#small">A small one</a>', '<a href="#other">Another &amp; one</a>', "Or is it?"):
+        assert words in contents
+    assert re.findall(r">([✓✗?])</span>", contents) == ["✓", "✗", "?"] * 2 + ["✓", "✗", "?"]  # the last: the legend
+    assert 'aria-label="holds here, does not hold here, undecided here"' in contents
+    assert '</span> 2 claims hold here, <span class="no">✗</span> 2 do not' in contents
+
+
 def test_the_report_is_self_contained(page: str) -> None:
     outside = re.sub(r"<pre>.*?</pre>", "", page, flags=re.DOTALL)
     assert "http" not in outside
@@ -158,6 +169,16 @@ def test_a_run_writes_the_report_and_prints_tables(tmp_path: Path, capsys: pytes
     said = capsys.readouterr().out
     for word in ("Holds: 1 < 2", "Does not hold: 2 < 1", "Undecided: x < y", "index.html"):
         assert word in said
+
+
+def test_the_full_size_says_how_long_it_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    long = Experiment("long", "Long", "?", "!", answer, full_minutes=100.0)
+    assert command_line.run([SMALL, long], 0, "full", tmp_path, Console(width=200)) == 0
+    assert "roughly 1.7 hours" in capsys.readouterr().out
+    assert command_line.run([SMALL], 0, "full", tmp_path, Console(width=200)) == 0
+    assert "roughly 3 minutes" in capsys.readouterr().out
+    assert command_line.run([SMALL], 0, "quick", tmp_path, Console(width=200)) == 0
+    assert "roughly" not in capsys.readouterr().out
 
 
 def test_ctrl_c_keeps_what_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
