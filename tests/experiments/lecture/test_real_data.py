@@ -45,3 +45,13 @@ def test_the_verdict_follows_from_the_errors(jnn: list[float], holds: bool | Non
 def test_one_bad_data_set_refutes_the_verdict() -> None:
     good, bad = comparison([5.0, 5.1, 5.0], [5.0] * 3), comparison([0.9, 0.9, 0.91], [0.5] * 3, "diabetes")
     assert real_data.verdict([good, bad], "linear", "the linear model").holds is False
+
+
+def test_every_rival_has_a_verdict_of_its_own() -> None:
+    bad = comparison([9.0, 9.1, 8.9, 9.0], [9.0] * 4)
+    bad.errors["random forest"] = np.array([5.0, 5.1, 5.0, 4.9])
+    assert real_data.verdict([bad], "linear", real_data.CALLED["linear"]).holds is True
+    verdict = real_data.verdict([bad], "random forest", real_data.CALLED["random forest"])
+    assert verdict.holds is False
+    assert "the random forest" in verdict.claim
+    assert "Iris" in verdict.evidence
