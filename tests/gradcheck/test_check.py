@@ -276,6 +276,14 @@ def test_the_hint_of_stop_gradient_is_given_where_it_matters():
     assert wrong.verdict == "fail"
     assert any(removed.startswith("stop_gradient") for removed in wrong.removed)
     assert "stop_gradient" not in wrong.summary
+    # Here it does, in the second of two wrong leaves; and the declaration that the hint asks for is taken.
+    wrong_sine = pulled(jnp.sin, lambda g, x: (-g * jnp.cos(x),))
+    both = check(lambda x, y: wrong_sine(x) * lax.stop_gradient(y), X, Y, power=False)
+    assert [v.verdict for v in both.leaves] == ["fail", "fail"]
+    assert "stop_gradient: declare the leaf with expected=" in both.summary
+    declared = check(lambda x, y: wrong_sine(x) * lax.stop_gradient(y), X, Y, expected="y", power=False)
+    assert [v.verdict for v in declared.leaves] == ["fail", "pass"]
+    assert "stop_gradient" not in declared.summary
 
 
 def test_an_error_where_zero_is_right_is_told_in_ulps_of_the_leaf():
