@@ -2,10 +2,14 @@
 
 import itertools
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from experiments.lecture import xor
+import jnn
+from experiments.lecture import xor, xor_training
 from jnn import activations
 
 
@@ -42,16 +46,71 @@ def test_the_best_single_unit_gets_three_right() -> None:
     assert right == sum(o == y for o, y in zip(outputs, xor.Y, strict=True)) == 3
 
 
-def trial(name: str, solved: int, seeds: int = 100) -> xor.Trial:
-    return xor.Trial(name, None, None, np.arange(seeds) < solved)  # type: ignore[arg-type]
+def trial(shares: dict[tuple[bool, int], int], activation: str = "tanh", seeds: int = 100) -> xor.Trial:
+    """A trial in which so many of 100 seeds solved it, by (shortcuts, hidden neurons)."""
+    solved = np.zeros((2, len(xor.WIDTHS), seeds), bool)
+    for (shortcuts, hidden), count in shares.items():
+        solved[int(shortcuts), hidden, :count] = True
+    return xor.Trial(activation, None, None, solved)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("few", "more", "holds"), [(40, 90, True), (90, 40, False), (60, 62, None)])
-def test_the_verdict_follows_from_the_shares(few: int, more: int, holds: bool | None) -> None:
-    trials = [trial("no hidden unit", 0), trial("2 hidden", few), trial("4 hidden", more)]
-    assert xor._more_is_easier(trials).holds is holds
+def test_more_is_easier_follows_from_the_shares(few: int, more: int, holds: bool | None) -> None:
+    assert xor.more_is_easier([trial({(False, 2): few, (False, 8): more})]).holds is holds
+
+
+@pytest.mark.parametrize(("some", "holds"), [(40, True), (0, False), (100, None)])
+def test_two_suffice_follows_from_the_shares(some: int, holds: bool | None) -> None:
+    assert xor.two_suffice([trial({(False, 2): 40}), trial({(False, 2): some})]).holds is holds
 
 
 def test_a_solving_single_unit_would_refute_the_claim() -> None:
-    assert xor._no_single_unit(3, trial("no hidden unit", 0)).holds is True
-    assert xor._no_single_unit(3, trial("no hidden unit", 1)).holds is False
+    assert xor.no_single_unit(3, [trial({})]).holds is True
+    assert xor.no_single_unit(3, [trial({(True, 0): 1})]).holds is False
+
+
+def test_one_neuron_needs_shortcuts() -> None:
+    assert xor.one_with_shortcuts([trial({(True, 1): 90})]).holds is True
+    assert xor.one_with_shortcuts([trial({(True, 1): 90, (False, 1): 1})]).holds is False
+    assert xor.one_with_shortcuts([trial({})]).holds is False
+
+
+@pytest.mark.parametrize("activation", ["logistic", "tanh"])
+def test_a_part_of_a_network_is_trained_as_the_network_of_that_size(activation: str) -> None:
+    """Absent weights stay 0, and nothing that they would have done reaches the others: the output depends on none."""
+    found = xor_training.train(activation, xor_training.Effort(2, 30, 1), 0)
+    hidden, output = found.params
+    for m in xor.WIDTHS:
+        assert not np.any(hidden["W"][:, m, :, :, m:])
+        assert not np.any(hidden["b"][:, m, :, m:])
+        assert not np.any(output["W"][:, m, :, 2 + m :])
+        assert np.all(np.any(output["W"][1, m, :, :2] != 0, axis=-1))
+    assert not np.any(output["W"][0, :, :, :2])
+    own = jnn.mlp([2, 2, 1], activation)
+    start = own.init(jax.random.key(0))
+    wide = jnn.mlp([2, 8, 1], activation, shortcuts=True)
+    present = xor_training.part(wide, jnp.asarray(2), jnp.asarray(0.0))
+    padded = (
+        {"W": jnp.pad(start[0]["W"], ((0, 0), (0, 6))), "b": jnp.pad(start[0]["b"], (0, 6))},
+        {"W": jnp.pad(start[1]["W"], ((2, 6), (0, 0))), "b": start[1]["b"]},
+    )
+    adam = jnn.adam(0.03)
+    trained = [
+        jnn.fit(
+            network,
+            jnn.likelihoods.Bernoulli(),
+            xor.X,
+            xor.Y[:, None],
+            key=jax.random.key(1),
+            optimizer=optimizer,
+            epochs=50,
+            batch_size=None,
+            params=params,
+        ).params
+        for network, optimizer, params in (
+            (own, adam, start),
+            (wide, optax.chain(adam, xor_training.only(present)), padded),
+        )
+    ]
+    np.testing.assert_allclose(trained[0][0]["W"], trained[1][0]["W"][:, :2], rtol=1e-4)
+    np.testing.assert_allclose(trained[0][1]["W"], trained[1][1]["W"][2:4], rtol=1e-4)
