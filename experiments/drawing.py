@@ -111,12 +111,14 @@ def power_of_ten(value: float, _: int = 0) -> str:
 def logarithmic(axes: Axes, which: str, ticks: int = 6) -> None:
     """Make the x or y axis logarithmic; call it after plotting, as the labels depend on the range.
 
-    Labels stand at powers of ten, and on axes shorter than a decade and a half at 2 and 5 between them too.
+    Labels stand at powers of ten, and on axes shorter than a decade and a half, or with fewer than two such powers, at
+    2 and 5 between them too.
     """
     getattr(axes, f"set_{which}scale")("log")
     axis = axes.xaxis if which == "x" else axes.yaxis
     low, high = getattr(axes, f"get_{which}lim")()
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 30 * low else (1,), numticks=ticks))
+    powers = math.floor(math.log10(high)) - math.ceil(math.log10(low)) + 1
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 30 * low or powers < 2 else (1,), numticks=ticks))
     plain = low > 5e-4 and high < 5e4
     axis.set_major_formatter(FuncFormatter((lambda value, _: f"{value:g}") if plain else power_of_ten))
     axis.set_minor_formatter(NullFormatter())

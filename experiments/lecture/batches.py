@@ -270,4 +270,5 @@ EXPERIMENT = Experiment(
     claim="Δw = −η∇E for batch learning; Δw = −η Σ_{n ∈ S_m} ∇E^n for mini-batches; Δw = −η∇E^n for online learning, "
     "with a smaller learning rate (slide “Online vs. batch learning iteration”).",
     run=run,
+    full_minutes=4,
 )

@@ -353,4 +353,5 @@ EXPERIMENT = Experiment(
     claim="Train on one part of the sample, watch the risk on the other, and output the hypothesis for which that is "
     "lowest (slides “Early stopping”, “Early stopping example”).",
     run=run,
+    full_minutes=6,
 )

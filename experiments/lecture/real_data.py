@@ -308,4 +308,5 @@ EXPERIMENT = Experiment(
     claim="Standardized inputs, a single hidden layer with enough neurons, small initial weights and early stopping "
     "make a good network (slide “The secrets of successful shallow NN training”).",
     run=run,
+    full_minutes=6,
 )

@@ -202,4 +202,5 @@ EXPERIMENT = Experiment(
     claim="Normalize the data (PCA helps), use a single layer with enough neurons, start with small weights, employ "
     "early stopping, try shortcuts (slide “The secrets of successful shallow NN training”).",
     run=run,
+    full_minutes=8,
 )

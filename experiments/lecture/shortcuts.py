@@ -27,7 +27,7 @@ class Effort:
 
 EFFORTS = {
     "tiny": Effort(("iris",), 2, 3, (1, 2), 60),
-    "quick": Effort(("breast_cancer", "wine", "iris", "diabetes"), 10, 100),
+    "quick": Effort(("breast_cancer", "wine", "diabetes"), 10, 100),
     "full": Effort(tuple(SOURCES), 40, 300, (1, 2, 4, 8, 16, 32)),
 }
 
@@ -169,4 +169,5 @@ EXPERIMENT = Experiment(
     claim="Try shortcuts (slides “Multi-layer perceptron network with shortcuts”, “The secrets of successful shallow "
     "NN training”).",
     run=run,
+    full_minutes=12,
 )

@@ -297,4 +297,5 @@ EXPERIMENT = Experiment(
     claim="Minimize E + γ/2 ‖w‖²: the smaller the weights, the more linear the function, and small ‖w‖ corresponds to "
     "smooth functions; the weights of linear output neurons should be left out of the norm (slide “Weight-decay”).",
     run=run,
+    full_minutes=4,
 )
