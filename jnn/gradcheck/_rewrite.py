@@ -97,20 +97,31 @@ class Rewriting:
         n_cond, n_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
         cond_consts, body_consts, carry = values[:n_cond], values[n_cond : n_cond + n_body], values[n_cond + n_body :]
         cond, body = self.closed(eqn.params["cond_jaxpr"]), self.closed(eqn.params["body_jaxpr"])
-
-        def running(state: list[Any]) -> Any:
-            return cond(*cond_consts, *state)[0]
-
-        def iterate(state: list[Any]) -> list[Any]:
-            return advanced(running(state), like(body(*body_consts, *state), state), state)
-
-        return lax.while_loop(lambda state: jnp.any(running(state)), iterate, list(map(strong, carry)))
+        carry = list(map(strong, carry))
+        if eqn.params["cond_jaxpr"].out_avals[0].ndim:
+            # The loop of a vmap: lanes end one by one. It stays as JAX made it, since only then can they be continued.
+            state, traced = shapes(carry), jax.make_jaxpr
+            rewritten = {
+                "cond_jaxpr": traced(cond)(*shapes(cond_consts), *state),
+                "body_jaxpr": traced(lambda *args: list(map(strong, body(*args))))(*shapes(body_consts), *state),
+            }
+            return _jaxprs.bind(eqn, [*cond_consts, *body_consts, *carry], **rewritten)
+        return lax.while_loop(
+            lambda state: cond(*cond_consts, *state)[0],
+            lambda state: list(map(strong, body(*body_consts, *state))),
+            carry,
+        )
 
 
 def strong(value: Any) -> Any:
     """The value as an array without a weak type, so that a loop's carry keeps its type."""
     dtype = jax.typeof(value).dtype
     return value if jnp.issubdtype(dtype, jax.dtypes.extended) else lax.convert_element_type(value, dtype)
+
+
+def shapes(values: Sequence[Any]) -> list[Any]:
+    """The shapes and dtypes of arrays."""
+    return [jax.ShapeDtypeStruct(jnp.shape(v), jax.typeof(v).dtype) for v in values]
 
 
 def like(values: Sequence[Any], models: Sequence[Any]) -> list[Any]:

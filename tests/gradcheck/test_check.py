@@ -193,6 +193,21 @@ def test_a_while_loop_has_no_reverse_mode_but_a_rule():
     assert check(root, a, power=False).verdict == "pass"
 
 
+def test_a_series_whose_lanes_end_one_by_one():
+    # The series of exp(−c x) stops where float32 sees no change, each element at its own term: the derivative of what
+    # was summed is less exact than the rule, and further terms tell by how much.
+    def series(c, x):
+        going = lambda s: jnp.abs(s[1]) > 1e-6 * jnp.abs(s[0])  # noqa: E731
+        step = lambda s: (s[0] + s[1], -s[1] * c * x / s[2], s[2] + 1)  # noqa: E731
+        return lax.while_loop(going, step, (jnp.ones_like(x), -c * x, jnp.full_like(x, 2.0)))[0]
+
+    c, x = jnp.asarray([0.3, 2.0, 1.1, 0.05], jnp.float32), jnp.asarray([1.0, 0.7, 0.2, 0.4], jnp.float32)
+    for factor, verdict in ((1.0, "pass"), (1.0001, "fail")):
+        rule = pushed(jax.vmap(series), lambda a, t, k=factor: -k * jnp.exp(-a[0] * a[1]) * (a[1] * t[0] + a[0] * t[1]))
+        report = check(rule, c, x, power=False)
+        assert report.verdict == verdict, str(report)
+
+
 def callback_sine(x):
     return jax.pure_callback(lambda v: np.sin(v), jax.ShapeDtypeStruct(x.shape, x.dtype), x, vmap_method="sequential")
 

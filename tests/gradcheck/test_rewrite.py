@@ -33,6 +33,12 @@ def loop(x):
     return lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, nested(c[1])), (0, x))[1]
 
 
+def lanes(x):
+    """No, one and two iterations, in one loop whose lanes end one by one."""
+    step = lambda c: (c[0] + 1, nested(c[1]))  # noqa: E731
+    return jax.vmap(lambda n: lax.while_loop(lambda c: c[0] < n, step, (0, x))[1])(jnp.arange(3)).sum()
+
+
 def scan(x):
     carry, ys = lax.scan(lambda c, u: (sine(c) * u, nested(c)), x, jnp.arange(1.0, 4.0, dtype=x.dtype))
     return carry + jnp.sum(ys)
@@ -57,6 +63,7 @@ CASES = {
     "jit in jit": (jax.jit(lambda x: jax.jit(nested)(x) * x), lambda x: 2 * jnp.sin(x) * x),
     "scan": (scan, plain_scan),
     "while": (loop, lambda x: 2 * jnp.sin(2 * jnp.sin(2 * jnp.sin(x)))),
+    "while under vmap": (lanes, lambda x: x + 2 * jnp.sin(x) + 2 * jnp.sin(2 * jnp.sin(x))),
     "fori": (lambda x: lax.fori_loop(0, 2, lambda i, c: sine(c), x), lambda x: jnp.sin(jnp.sin(x))),
     "cond": (lambda x: lax.cond(x > 0, sine, nested, x), jnp.sin),
     "switch": (lambda x: lax.switch(1, [sine, nested, jnp.cos], x), lambda x: 2 * jnp.sin(x)),
