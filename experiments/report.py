@@ -61,7 +61,8 @@ details { margin-top: 1rem; } summary { cursor: pointer; } pre { overflow-x: aut
 @media print { :root { --ink: #000; --muted: #444; --grid: #ddd; --paper: #fff; --panel: #fff; --first: #0063a8;
   --second: #c2510a; --third: #00795a; --faint: #b9c3cc; --good: #00694e; --bad: #b3261e; } body { font-size: 10pt;
   max-width: none; padding: 0; } details { display: none; } svg, tr, li { break-inside: avoid; }
-  h2, h3 { break-after: avoid; } .scroll { overflow: visible; } th, td { padding: .2rem .4rem; } }
+  h2, h3 { break-after: avoid; }
+  .panels svg { width: calc(50% - .6rem); } .scroll { overflow: visible; } th, td { padding: .2rem .4rem; } }
 """
 
 

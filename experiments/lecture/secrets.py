@@ -17,14 +17,14 @@ from jnn.transforms import Whiten
 
 RECIPE = "the recipe"
 SECRETS = {
-    "no normalization": "Normalize the data component-wise to zero mean and unit variance.",
-    "large initial weights": "Start with small weights.",
-    "2 neurons": "Use a single layer with “enough neurons”.",
-    "no early stopping": "Employ early stopping.",
-    "no shortcuts": "Try shortcuts.",
-    "no PCA": "PCA for removing linear correlations helps.",
+    "no normalization": "Data of zero mean and unit variance, component by component, lower the test risk.",
+    "large initial weights": "Small initial weights lower the test risk.",
+    "2 neurons": "“Enough neurons” in the single layer lower the test risk.",
+    "no early stopping": "Early stopping lowers the test risk.",
+    "no shortcuts": "Shortcuts lower the test risk.",
+    "no PCA": "PCA, which removes linear correlations, lowers the test risk.",
 }
-"""What is left out, and the lecture's words for it. (PCA: what is compared is the recipe with it and the recipe.)"""
+"""What is left out, and what the lecture says of it. (PCA: what is compared is the recipe with it and the recipe.)"""
 
 LARGE = 10.0
 """Large initial weights are as many times the usual ones, whose weighted sums have unit variance."""
@@ -132,7 +132,8 @@ def verdict(found: list[Ablation], secret: str) -> Verdict:
 
 
 def _percent(e: Estimate) -> str:
-    return f"{100 * e.mean:+.0f}% ({100 * e.low:+.0f} to {100 * e.high:+.0f})"
+    low, middle, high = (round(100 * v) for v in (e.low, e.mean, e.high))
+    return f"{middle:+d}% ({low:+d} to {high:+d})"
 
 
 def _table(found: list[Ablation]) -> Table:

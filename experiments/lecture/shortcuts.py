@@ -112,7 +112,8 @@ def for_few_neurons(found: list[Pairs]) -> Verdict:
 
 
 def _percent(e: Estimate) -> str:
-    return f"{100 * e.mean:+.0f} ({100 * e.low:+.0f} to {100 * e.high:+.0f})"
+    low, middle, high = (round(100 * v) for v in (e.low, e.mean, e.high))
+    return f"{middle:+d} ({low:+d} to {high:+d})"
 
 
 def _table(found: list[Pairs]) -> Table:

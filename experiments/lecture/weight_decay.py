@@ -44,7 +44,7 @@ class Fits:
     Attributes:
         hidden: ‖w‖ of the hidden neurons' weights (the norm that the lecture penalizes).
         output: ‖w‖ of the output neuron's weights.
-        roughness: the mean of f''(x)² over the interval.
+        roughness: the mean of f″(x)² over the interval.
         bent: how far f is from the straight line that is nearest to it: the mean squared distance.
         risk: the mean squared distance from the true curve.
         curves: f on the grid, `(seeds, gammas, grid)`.
@@ -77,7 +77,7 @@ def sample(seeds: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def roughness(params: Params, grid: jax.Array) -> jax.Array:
-    """The mean of f''(x)² over the grid, by differentiating the network twice: no differences, no smoothing."""
+    """The mean of f″(x)² over the grid, by differentiating the network twice: no differences, no smoothing."""
 
     def f(x: jax.Array) -> jax.Array:
         return NETWORK.apply(params, x[None])[0]
@@ -163,8 +163,8 @@ def smoother(found: Fits) -> Verdict:
     return Verdict(
         "Small ‖w‖ corresponds to smooth functions.",
         holds,
-        f"The mean of f''² grows {words}. Without decay ‖w‖ is {np.median(found.hidden[:, 0]):.3g} and the mean of "
-        f"f''² {np.median(found.roughness[:, 0]):.3g}; at γ = {GAMMAS[-1]:g} they are "
+        f"The mean of f″² grows {words}. Without decay ‖w‖ is {np.median(found.hidden[:, 0]):.3g} and the mean of "
+        f"f″² {np.median(found.roughness[:, 0]):.3g}; at γ = {GAMMAS[-1]:g} they are "
         f"{np.median(found.hidden[:, -1]):.3g} and {np.median(found.roughness[:, -1]):.3g} (medians).",
     )
 
@@ -217,7 +217,7 @@ def _table(name: str, found: Fits) -> Table:
         rows.append([f"γ = {GAMMAS[place]:g}", *middle, f"{e.mean:.3f} ({e.low:.3f} to {e.high:.3f})"])
     return Table(
         f"Weights, smoothness and risk: {name}",
-        ["", "‖w‖ hidden", "‖w‖ output", "mean of f''²", "squared distance from a line", "risk (95% interval)"],
+        ["", "‖w‖ hidden", "‖w‖ output", "mean of f″²", "squared distance from a line", "risk (95% interval)"],
         rows,
         f"Medians over {len(found.risk)} samples of {EXAMPLES} points; risk: mean squared distance from the true "
         "curve, mean over the samples.",
@@ -256,7 +256,7 @@ def _against_gamma(found: dict[str, Fits]) -> Picture:
     figures = {
         "Size of the hidden weights": ("hidden", "‖w‖ of hidden neurons"),
         "Size of the output's weights": ("output", "‖w‖ of the output neuron"),
-        "Roughness": ("roughness", "mean of f''(x)²"),
+        "Roughness": ("roughness", "mean of f″(x)²"),
         "Risk": ("risk", "squared distance from the truth"),
     }
     return Picture(
@@ -281,6 +281,7 @@ def _by_gamma(axes: Axes, found: dict[str, Fits], figure: str, label: str) -> No
         found.items(), (drawing.FIRST, drawing.SECOND), ("-", "--"), ("o", "s"), strict=True
     ):
         low, middle, high = np.quantile(cast(np.ndarray, getattr(fits, figure)), (0.25, 0.5, 0.75), axis=0)
+        low, middle, high = (np.where(v > 1e-9, v, np.nan) for v in (low, middle, high))  # no weights are left
         axes.fill_between(shown, low, high, color=color, alpha=0.2, linewidth=0)
         axes.plot(shown, middle, linestyle=dash, marker=marker, color=color, label=name)
     drawing.logarithmic(axes, "x")
