@@ -1,11 +1,13 @@
 """The experiment on gradients: its verdicts follow from the derivatives, and a wrong one is found."""
 
+import jax
 import numpy as np
 import pytest
 
+import jnn
 from experiments import datasets
 from experiments.experiment import Outcome, Session
-from experiments.lecture import gradients, recipe
+from experiments.lecture import gradient_cases, gradients, recipe
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +17,7 @@ def outcome() -> Outcome:
 
 def test_every_data_set_is_in_every_table(outcome: Outcome) -> None:
     titles = {datasets.SOURCES[name].title for name in recipe.EFFORTS["tiny"].names}
-    leaves, differences = outcome.tables
+    leaves, _, differences = outcome.tables
     assert {row[0].split(",")[0] for row in leaves.rows} == titles | {"XOR"}
     assert {row[0] for row in differences.rows} == titles | {"XOR"}
 
@@ -46,6 +48,29 @@ def test_a_wrong_gradient_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         False,
         False,
     ]
+
+
+def test_every_likelihood_meets_every_kind_of_network(outcome: Outcome) -> None:
+    cases = outcome.tables[1]
+    assert [row[0] for row in cases.rows] == list(gradient_cases.LIKELIHOODS)
+    assert len(cases.columns) == 1 + 2 * len(gradient_cases.NETWORKS)
+
+
+def test_a_wrong_case_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = gradient_cases.backprop.value_and_grad
+
+    def wrong(network, likelihood):
+        def evaluate(*batch):
+            value, gradient = right(network, likelihood)(*batch)
+            return value, jax.tree.map(lambda leaf: leaf * (1 + 1e-5), gradient)
+
+        return evaluate
+
+    monkeypatch.setattr(gradient_cases.backprop, "value_and_grad", wrong)
+    monkeypatch.setattr(gradient_cases, "LIKELIHOODS", {"Poisson": gradient_cases.Poisson()})
+    found = [gradients.Agreement("MLP", gradient_cases.compare(jnn.mlp([3, 4]), 2, 0))]
+    assert gradients._exact(found).holds is False
+    assert gradients._as_accurate(found).holds is False
 
 
 def test_ulps_are_those_of_the_largest_entry() -> None:
