@@ -137,7 +137,7 @@ def learn(problem: Problem, effort: Effort, seed: int) -> Curves:
         np.pad(rows, ((0, 0), (0, width - rows.shape[1])), constant_values=-1)
         for rows in (problem.validation, problem.test)
     ]
-    history = ensembles.fit(
+    result = ensembles.fit(
         jnn.mlp([problem.x.shape[1], HIDDEN, 1], hidden="tanh"),
         problem.likelihood,
         problem.x,
@@ -147,7 +147,10 @@ def learn(problem: Problem, effort: Effort, seed: int) -> Curves:
         held_out=np.concatenate(held_out),
         optimizer=jnn.adam(RATE),
         epochs=effort.epochs,
-    ).result.history
+    ).result
+    if bool(np.any(result.epochs < effort.epochs)):  # Ctrl-C: curves that end somewhere say nothing
+        raise KeyboardInterrupt
+    history = result.history
     train, watched = (np.asarray(v) for v in (history.train_error, history.validation_error))
     return Curves(problem, train[: effort.samples], *np.split(watched, 2))
 

@@ -26,6 +26,10 @@ SPARED, ALL = "outputs spared", "all weights"
 GRID = np.linspace(-1, 1, 201, dtype=np.float32)
 
 
+TOGETHER = 20
+"""Samples that are fitted at once: Ctrl-C waits for so many."""
+
+
 @dataclass(frozen=True)
 class Effort:
     """How many samples of the curve, each with initial weights of its own, and for how many epochs."""
@@ -91,9 +95,9 @@ def bent(curve: jax.Array, grid: jax.Array) -> jax.Array:
     return jnp.mean((curve - curve.mean() - slope * (grid - grid.mean())) ** 2)
 
 
-def fits(effort: Effort, seed: int) -> dict[str, Fits]:
-    """Fit every sample at every γ, with and without the outputs' weights in the norm, in one program."""
-    x, y = sample(effort.seeds, seed)
+def fits(effort: Effort, session: Session) -> dict[str, Fits]:
+    """Fit every sample at every γ, with and without the outputs' weights in the norm: one program for some samples."""
+    x, y = sample(effort.seeds, session.seed)
     masks = {
         SPARED: objectives.decay_mask(NETWORK, Gaussian()),
         ALL: objectives.all_weights_mask(NETWORK),
@@ -121,19 +125,23 @@ def fits(effort: Effort, seed: int) -> dict[str, Fits]:
     by_gamma = jax.vmap(one, in_axes=(None, 0, None, None, None))
     by_seed = jax.vmap(by_gamma, in_axes=(None, None, 0, 0, 0))
     program = jax.jit(jax.vmap(by_seed, in_axes=(0, None, None, None, None)))
-    keys = jax.random.split(jax.random.key(seed), effort.seeds)
+    keys = jax.random.split(jax.random.key(session.seed), effort.seeds)
     shapes = jax.eval_shape(NETWORK.init, jax.random.key(0))
     full = [jax.tree.map(lambda leaf, of: np.broadcast_to(leaf, of.shape), mask, shapes) for mask in masks.values()]
     both = jax.tree.map(lambda *leaves: np.stack(leaves), *full)
-    found = [np.asarray(v, float) for v in program(both, np.array(GAMMAS, np.float32), keys, x, y)]
-    return {name: Fits(*(values[place] for values in found)) for place, name in enumerate(masks)}
+    some = [slice(start, start + TOGETHER) for start in range(0, effort.seeds, TOGETHER)]
+    found = [
+        jax.block_until_ready(program(both, np.array(GAMMAS, np.float32), keys[part], x[part], y[part]))
+        for part in session.each(some, lambda part: f"Weight decay: {part.start} of {effort.seeds} samples are fitted")
+    ]
+    figures = [np.concatenate([np.asarray(v, float) for v in values], axis=1) for values in zip(*found, strict=True)]
+    return {name: Fits(*(values[place] for values in figures)) for place, name in enumerate(masks)}
 
 
 def run(session: Session) -> Outcome:
     """Fit the curves, and see what γ does to weights, smoothness and risk."""
     effort = EFFORTS[session.size]
-    session.say(f"Weight decay: {2 * effort.seeds * len(GAMMAS)} fits")
-    found = fits(effort, session.seed)
+    found = fits(effort, session)
     return Outcome(
         verdicts=[smoother(found[SPARED]), more_linear(found[SPARED]), helps(found[SPARED]), spare(found)],
         tables=[_table(name, fitted) for name, fitted in found.items()],

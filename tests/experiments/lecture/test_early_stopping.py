@@ -71,3 +71,16 @@ def test_rules_that_stop_too_soon_are_found_out(monkeypatch: pytest.MonkeyPatch)
     bad = curves(1.0, 2.0, 0.9)
     monkeypatch.setitem(bad.__dict__, "ran", early)
     assert early_stopping.soon([bad]).holds is False
+
+
+def test_curves_that_were_broken_off_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ensembles.fit` returns what was learned up to Ctrl-C."""
+    effort = Effort(3, 40, 50)
+    whole = early_stopping.ensembles.fit
+
+    def broken_off(*arguments, **options):
+        return whole(*arguments, **{**options, "stopping": jnn.stopping.Patience(1)})
+
+    monkeypatch.setattr(early_stopping.ensembles, "fit", broken_off)
+    with pytest.raises(KeyboardInterrupt):
+        early_stopping.learn(early_stopping.moons(effort, 0), effort, 0)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import integrate
 
+from experiments.experiment import Session
 from experiments.lecture import weight_decay
 from experiments.lecture.weight_decay import ALL, GAMMAS, SPARED, Fits
 
@@ -57,3 +58,11 @@ def test_weight_decay_helps_only_if_the_risk_falls(risk: float, holds: bool | No
     assert weight_decay.helps(fits(1.0, risk)).holds is holds
     ours, theirs = fits(1.0), fits(1.0)
     assert weight_decay.spare({SPARED: replace(ours, risk=risk * ours.risk), ALL: theirs}).holds is holds
+
+
+def test_an_interrupted_run_reports_the_samples_that_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weight_decay, "TOGETHER", 2)
+    session = Session(0, "tiny", stop_asked=lambda: True)
+    found = weight_decay.fits(weight_decay.Effort(4, 2), session)
+    assert session.interrupted
+    assert found[SPARED].risk.shape == (2, len(GAMMAS))
