@@ -47,7 +47,7 @@ class Effort:
     epochs: int
 
 
-EFFORTS = {"tiny": Effort(500, 4, 20), "quick": Effort(4000, 100, 300), "full": Effort(40_000, 1000, 300)}
+EFFORTS = {"tiny": Effort(500, 4, 20), "quick": Effort(4000, 100, 300), "full": Effort(20_000, 1000, 300)}
 
 
 def uncorrected(alpha: Any) -> optax.Schedule:
@@ -86,17 +86,33 @@ def constructed(steps: int = 8000) -> dict[str, np.ndarray]:
     }
 
 
-def random_gradients(sequences: int, seed: int) -> dict[str, np.ndarray]:
-    """Independent gradients, `(1000, sequences)`, whose second moment does not change, and one whose does."""
-    rng = np.random.default_rng(seed)
+def random_gradients(name: str, sequences: int, seed: int) -> np.ndarray:
+    """Independent gradients, `(1000, sequences)`; but for those that grow, their second moment does not change."""
+    rng = np.random.default_rng([seed, *name.encode()])
     shape = (int(TIMES[-1]), sequences)
-    return {
-        "normal, mean 0": rng.normal(size=shape),
-        "normal, mean 1": rng.normal(1, 1, size=shape),
-        "exponential": rng.exponential(size=shape),
-        "mostly 0": rng.normal(size=shape) * (rng.random(shape) < 0.05),
-        "normal, growing": rng.normal(size=shape) * np.sqrt(np.linspace(0.002, 2, shape[0]))[:, None],
-    }
+    if name == "exponential":
+        return rng.exponential(size=shape)
+    g = rng.normal(size=shape)
+    if name == "mostly 0":
+        return g * (rng.random(shape) < 0.05)
+    if name == "growing":
+        return g * np.sqrt(np.linspace(0.002, 2, shape[0]))[:, None]
+    return g + MEAN[name]
+
+
+@dataclass(frozen=True)
+class Random:
+    """What Adam made of random gradients: v at TIMES, `(times, sequences)`, the last steps, and the longest step."""
+
+    v: np.ndarray
+    last: np.ndarray
+    longest: float
+
+
+def summary(name: str, session: Session) -> Random:
+    """Follow random gradients of one distribution."""
+    steps, v = in_float64(random_gradients(name, EFFORTS[session.size].sequences, session.seed))
+    return Random(v[TIMES - 1], steps[-1], float(np.abs(steps).max()))
 
 
 SECOND_MOMENT = {"normal, mean 0": 1.0, "normal, mean 1": 2.0, "exponential": 2.0, "mostly 0": 0.05}
@@ -141,26 +157,24 @@ def run(session: Session) -> Outcome:
     stacked = np.stack(list(made.values()), axis=1)
     steps = dict(zip(made, in_float64(stacked)[0].T, strict=True))
     plain = dict(zip(made, in_float64(stacked, corrected=False)[0].T, strict=True))
-    session.say("Adam: random sequences")
-    gradients = random_gradients(EFFORTS[session.size].sequences, session.seed)
-    found = {name: in_float64(g) for name, g in gradients.items()}
+    names = [*SECOND_MOMENT, "growing"]
+    found = {name: summary(name, session) for name in session.each(names, lambda name: f"Adam: gradients, {name}")}
     session.say("Adam: networks with and without the correction")
     risks = train(session)
-    v = {name: value[1][TIMES - 1] for name, value in found.items()}
-    ends = {name: value[0][-1] for name, value in found.items()}
-    longest = max(float(np.abs(s).max()) for s, _ in found.values())
+    stationary = {name: found[name] for name in SECOND_MOMENT if name in found}
+    longest = max(r.longest for r in found.values())
     return Outcome(
         verdicts=[
             slides_bound(steps, longest),
             tight_bound(steps, longest),
             signs(steps),
-            ratio({name: ends[name] for name in MEAN}),
-            second_moment({name: v[name] for name in SECOND_MOMENT}),
+            ratio({name: r.last for name, r in stationary.items()}),
+            second_moment({name: r.v for name, r in stationary.items()}),
             correction(steps["always 1"], plain["always 1"]),
             learning(risks),
         ],
-        tables=[_constructed_table(steps, plain), _moment_table(v, ends)],
-        pictures=[_pictures(v, steps["always 1"], plain["always 1"], risks)],
+        tables=[_constructed_table(steps, plain), _moment_table(stationary)],
+        pictures=[_pictures(found, steps["always 1"], plain["always 1"], risks)],
         interrupted=session.interrupted,
     )
 
@@ -278,27 +292,29 @@ def _constructed_table(steps: Mapping[str, np.ndarray], plain: Mapping[str, np.n
     )
 
 
-def _moment_table(v: Mapping[str, np.ndarray], ends: Mapping[str, np.ndarray]) -> Table:
+def _moment_table(found: Mapping[str, Random]) -> Table:
     rows = []
-    for name, moment in SECOND_MOMENT.items():
-        some = [statistics.over_seeds(v[name][place] / (moment * (1 - B2 ** TIMES[place]))) for place in (0, 3, 6, 9)]
-        rows.append([name, *map(_interval, some), _interval(statistics.over_seeds(-ends[name]))])
+    for name, r in found.items():
+        filled = SECOND_MOMENT[name] * (1 - B2**TIMES)
+        some = [statistics.over_seeds(r.v[place] / filled[place]) for place in (0, 3, 6, 9)]
+        rows.append([name, *map(_interval, some), _interval(statistics.over_seeds(-r.last))])
+    sequences = len(next(iter(found.values())).last)
     return Table(
         "v over E{g²}(1 − β₂ᵗ), and the mean step",
         ["gradients", *(f"t = {TIMES[place]}" for place in (0, 3, 6, 9)), "mean step, α"],
         rows,
-        f"Means of {len(v['normal, mean 0'][0])} sequences with their 95% intervals. The mean step is at t = 1000.",
+        f"Means of {sequences} sequences with their 95% intervals. The mean step is at t = 1000.",
     )
 
 
 def _pictures(
-    v: Mapping[str, np.ndarray], steps: np.ndarray, plain: np.ndarray, risks: Mapping[str, np.ndarray]
+    found: Mapping[str, Random], steps: np.ndarray, plain: np.ndarray, risks: Mapping[str, np.ndarray]
 ) -> Picture:
     return Picture(
         "Initialization bias, and its correction",
         [
             drawing.panel(
-                functools.partial(_moments, v=v),
+                functools.partial(_moments, found=found),
                 "E{v} over E{g²}",
                 "Mean of v over the second moment by step, for stationary and growing gradients, and 1 − β₂ to the t",
             ),
@@ -320,16 +336,14 @@ def _pictures(
     )
 
 
-def _moments(axes: Axes, v: Mapping[str, np.ndarray]) -> None:
+def _moments(axes: Axes, found: Mapping[str, Random]) -> None:
     t = np.geomspace(1, 1000, 100)
     axes.plot(t, 1 - B2**t, color=drawing.INK, linewidth=1, label="1 − β₂ᵗ")
-    for (name, moment), marker, color in zip(
-        {"normal, mean 1": 2.0, "mostly 0": 0.05, "normal, growing": 1.0}.items(),
-        "os^",
-        (drawing.FIRST, drawing.SECOND, drawing.THIRD),
-        strict=True,
-    ):
-        axes.plot(TIMES, v[name].mean(axis=1) / moment, marker, color=color, label=name)
+    shown = {"normal, mean 1": ("o", drawing.FIRST), "mostly 0": ("s", drawing.SECOND), "growing": ("^", drawing.THIRD)}
+    for name, (marker, color) in shown.items():
+        if name in found:
+            moment = SECOND_MOMENT.get(name, 1.0)
+            axes.plot(TIMES, found[name].v.mean(axis=1) / moment, marker, color=color, label=name)
     drawing.logarithmic(axes, "x")
     drawing.logarithmic(axes, "y")
     axes.set_xlabel("step t")

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -177,40 +177,67 @@ def normal_nll(mean: np.ndarray, s: np.ndarray, y: np.ndarray) -> np.ndarray:
     return -stats.norm.logpdf(y[:, TRAIN:], mean[:, TRAIN:], s).mean(axis=(1, 2))
 
 
+REGRESSION = (*(f"s={s}" for s in NOISE), "growing noise", "counts")
+
+
+@dataclass
+class Found:
+    """What the parts of the experiment found, as far as they were run."""
+
+    noise: dict[float, np.ndarray] = field(default_factory=dict)
+    nll: dict[str, np.ndarray] = field(default_factory=dict)
+    classes: dict[str, Probabilities] = field(default_factory=dict)
+    pictures: list[Picture] = field(default_factory=list)
+
+
+def fixed_variance(found: Found, session: Session) -> None:
+    """Squared errors on all data of regression, counts included; and learned variances where the noise grows."""
+    seeds = EFFORTS[session.size].seeds
+    data = {kind: draw(kind, seeds, session.seed) for kind in REGRESSION}
+    a = dict(zip(REGRESSION, outputs(Gaussian(), 1, list(data.values()), session), strict=True))
+    found.noise = {s: fitted_noise(a[f"s={s}"], data[f"s={s}"].y) / s for s in NOISE}
+    found.nll["squared error"] = rounded_normal_nll(a["counts"], data["counts"].y)
+    growing = data["growing noise"]
+    s = fitted_noise(a["growing noise"], growing.y)[:, None, None]
+    found.nll["fixed variance"] = normal_nll(a["growing noise"], s, growing.y)
+    (learned,) = outputs(HeteroscedasticGaussian(), 2, [growing], session)
+    found.nll["learned variance"] = normal_nll(learned[..., :1], np.exp(learned[:, TRAIN:, 1:] / 2), growing.y)
+    found.pictures.append(_bands(growing, a["growing noise"], learned, s[0].item()))
+
+
+def counts(found: Found, session: Session) -> None:
+    """Poisson's likelihood on counts."""
+    data = draw("counts", EFFORTS[session.size].seeds, session.seed)
+    found.nll["Poisson"] = poisson_nll(outputs(Poisson(), 1, [data], session)[0], data.y)
+
+
+def classes(found: Found, session: Session) -> None:
+    """Two classes and three."""
+    seeds = EFFORTS[session.size].seeds
+    two, three = (draw(kind, seeds, session.seed) for kind in ("classes of two", "classes of three"))
+    found.classes["two"] = two_classes(outputs(Bernoulli(), 1, [two], session)[0], two)
+    found.classes["three"] = three_classes(outputs(Categorical(), 3, [three], session)[0], three)
+    found.pictures.insert(0, _reliability(found.classes))
+
+
 def run(session: Session) -> Outcome:
     """Five likelihoods on their data."""
-    seeds = EFFORTS[session.size].seeds
-    names = [*(f"s={s}" for s in NOISE), "growing noise", "counts", "classes of two", "classes of three"]
-    data = {kind: draw(kind, seeds, session.seed) for kind in names}
-    session.say("Likelihoods: Gaussian")
-    regression = names[: len(NOISE) + 2]
-    fixed = dict(zip(regression, outputs(Gaussian(), 1, [data[k] for k in regression], session), strict=True))
-    noise = {s: fitted_noise(fixed[f"s={s}"], data[f"s={s}"].y) / s for s in NOISE}
-    session.say("Likelihoods: learned variance")
-    growing = data["growing noise"]
-    (learned,) = outputs(HeteroscedasticGaussian(), 2, [growing], session)
-    session.say("Likelihoods: counts")
-    (rates,) = outputs(Poisson(), 1, [data["counts"]], session)
-    session.say("Likelihoods: classes")
-    (two,) = outputs(Bernoulli(), 1, [data["classes of two"]], session)
-    (three,) = outputs(Categorical(), 3, [data["classes of three"]], session)
-    classes = {"two": two_classes(two, data["classes of two"]), "three": three_classes(three, data["classes of three"])}
-    s = fitted_noise(fixed["growing noise"], growing.y)[:, None, None]
-    nll = {
-        "fixed variance": normal_nll(fixed["growing noise"], s, growing.y),
-        "learned variance": normal_nll(learned[..., :1], np.exp(learned[:, TRAIN:, 1:] / 2), growing.y),
-        "squared error": rounded_normal_nll(fixed["counts"], data["counts"].y),
-        "Poisson": poisson_nll(rates, data["counts"].y),
-    }
+    found = Found()
+    parts = {"Gaussian": fixed_variance, "counts": counts, "classes": classes}
+    for name in session.each(parts, lambda name: f"Likelihoods: {name}"):
+        parts[name](found, session)
+    contests = (
+        ("Poisson", "squared error", "counts"),
+        ("learned variance", "fixed variance", "noise that grows with x"),
+    )
     return Outcome(
         verdicts=[
-            noise_is_found(noise),
-            *(calibrated(kind, p) for kind, p in classes.items()),
-            better("Poisson", "squared error", "counts", nll),
-            better("learned variance", "fixed variance", "data whose noise grows with x", nll),
+            noise_is_found(found.noise),
+            *(calibrated(kind, p) for kind, p in found.classes.items()),
+            *(better(*contest, found.nll) for contest in contests if contest[0] in found.nll),
         ],
-        tables=[_noise_table(noise), _nll_table(nll, classes)],
-        pictures=[_reliability(classes), _bands(growing, fixed["growing noise"], learned, s[0].item())],
+        tables=[_noise_table(found.noise), _nll_table(found.nll, found.classes)],
+        pictures=found.pictures,
         interrupted=session.interrupted,
     )
 

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,8 @@ SCALES = (0.5, 1.0, math.sqrt(2), 2.0, 4.0)
 """c: weights into a neuron have standard deviation c / √fan-in. Each activation's own gain in jnn is one of these."""
 WIDTH = 16
 EXAMPLES = 4
+AT_ONCE = 20
+"""Seeds that are computed together."""
 MARGIN = 0.05
 """Decades per layer that count as no change."""
 
@@ -37,7 +39,7 @@ class Effort:
     depth_with_shortcuts: int
 
 
-EFFORTS = {"tiny": Effort(3, 6, 4), "quick": Effort(20, 64, 16), "full": Effort(200, 64, 32)}
+EFFORTS = {"tiny": Effort(3, 6, 4), "quick": Effort(20, 64, 16), "full": Effort(400, 64, 16)}
 
 
 @dataclass(frozen=True)
@@ -90,14 +92,9 @@ def unscaled(key: jax.Array, shape: tuple[int, ...], fan_in: Any, gain: Any, dty
     return fan_in_normal(key, shape, fan_in, 1.0, dtype)
 
 
-def deltas(
-    network: Dag, depth: int, scales: Sequence[float], initializer: Initializer, seeds: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """δ by layer at initial weights, and the weights, in float64: 0.25⁶⁴ is no number in float32.
-
-    Returns:
-        δ `(scales, seeds, examples, layers, activations, WIDTH)`; w `(scales, seeds, edges)`.
-    """
+@functools.lru_cache(maxsize=4)
+def program(network: Dag, depth: int, initializer: Initializer) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """The compiled function that `deltas` calls; of scales `(scales,)` and keys `(seeds,)`."""
 
     def one(scale: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         draw, inputs, targets = jax.random.split(key, 3)
@@ -109,10 +106,19 @@ def deltas(
         hidden = found[:, : -network.outputs].reshape(EXAMPLES, depth, network.outputs, WIDTH)
         return hidden, params["w"]
 
+    return jax.jit(jax.vmap(jax.vmap(one, in_axes=(None, 0)), in_axes=(0, None)))
+
+
+def deltas(
+    network: Dag, depth: int, scales: Sequence[float], initializer: Initializer, keys: jax.Array
+) -> tuple[np.ndarray, np.ndarray]:
+    """δ by layer at initial weights, and the weights, in float64: 0.25⁶⁴ is no number in float32.
+
+    Returns:
+        δ `(scales, seeds, examples, layers, activations, WIDTH)`; w `(scales, seeds, edges)`.
+    """
     with jax.enable_x64(True):
-        keys = jax.random.split(jax.random.key(seed), seeds)
-        by_seed = jax.vmap(one, in_axes=(None, 0))
-        found, w = jax.jit(jax.vmap(by_seed, in_axes=(0, None)))(jnp.asarray(scales, jnp.float64), keys)
+        found, w = program(network, depth, initializer)(jnp.asarray(scales, jnp.float64), keys)
         return np.asarray(found), np.asarray(w)
 
 
@@ -139,14 +145,17 @@ def pace(sizes: np.ndarray) -> Estimate:
 
 
 def examine(session: Session) -> dict[str, Deltas]:
-    """All activations, at all scales and with shortcuts."""
+    """All activations, at all scales and with shortcuts, a few seeds at a time."""
     effort = EFFORTS[session.size]
-    session.say(f"Vanishing gradient: {effort.depth} layers")
-    found, w = deltas(towers(effort.depth, False), effort.depth, SCALES, unscaled, effort.seeds, session.seed)
-    session.say("Vanishing gradient: shortcuts")
-    depth = effort.depth_with_shortcuts
-    short, _ = deltas(towers(depth, True), depth, [1.0], fan_in_normal, effort.seeds, session.seed)
-    chain, use, with_shortcuts = root_mean_square(found), use_of_bound(found, w), root_mean_square(short)[:, 0]
+    plain, short = effort.depth, effort.depth_with_shortcuts
+    chains, uses, shortcuts = [], [], []
+    for first in session.each(range(0, effort.seeds, AT_ONCE), lambda first: f"Vanishing gradient: from seed {first}"):
+        keys = jax.random.split(jax.random.key(session.seed), effort.seeds)[first : first + AT_ONCE]
+        found, w = deltas(towers(plain, False), plain, SCALES, unscaled, keys)
+        chains.append(root_mean_square(found))
+        uses.append(use_of_bound(found, w))
+        shortcuts.append(root_mean_square(deltas(towers(short, True), short, [1.0], fan_in_normal, keys)[0])[:, 0])
+    chain, use, with_shortcuts = np.concatenate(chains, axis=2), np.max(uses, axis=0), np.concatenate(shortcuts, axis=1)
     return {h.name: Deltas(h, chain[p], float(use[p]), with_shortcuts[p]) for p, h in enumerate(STEEPEST)}
 
 
@@ -234,14 +243,14 @@ def _table(found: Mapping[str, Deltas]) -> Table:
         "By what |δ| is multiplied in each layer",
         ["", *(f"c = {c:.2g}" for c in SCALES), "shortcuts"],
         rows,
-        f"Geometric mean over {depth} layers and {seeds} networks at their initial weights, with its 95% interval. "
+        f"Geometric mean over {depth} layers and {seeds} networks at their initial weights, with half its 95% interval. "
         f"{WIDTH} neurons a layer; weights of standard deviation c/√fan-in. With shortcuts: over {layers} layers, at "
         "the activation's own gain (logistic 2, rectified linear units √2, else 1).",
     )
 
 
 def _factor(e: Estimate) -> str:
-    return f"{10**e.mean:.3f} ({10**e.low:.3f} to {10**e.high:.3f})"
+    return f"{10**e.mean:.3f} ± {(10**e.high - 10**e.low) / 2:.3f}"
 
 
 def _chains(found: Mapping[str, Deltas]) -> Picture:

@@ -71,10 +71,15 @@ def random_functions(count: int, seed: int) -> np.ndarray:
         w = size * hidden["W"]
         return NETWORK.apply(with_neurons(({"W": w, "b": -w[0] * u}, output), neurons), GRID)[:, 0]
 
-    by_seed = jax.vmap(one, in_axes=(0, None, None))
     neurons, sizes = combinations(NEURONS, SIZES)
     keys = jax.random.split(jax.random.key(seed), count)
-    f = jax.jit(jax.vmap(by_seed, in_axes=(None, 0, 0)))(keys, neurons, sizes.astype(np.float32))
+    by_seed = jax.vmap(one, in_axes=(0, None, None))
+
+    @jax.jit
+    def everyone(neurons: jax.Array, sizes: jax.Array) -> jax.Array:
+        return jax.lax.map(lambda pair: by_seed(keys, *pair), (neurons, sizes))  # one after another: memory
+
+    f = everyone(neurons, sizes.astype(np.float32))
     return np.asarray(f, np.float64).reshape(len(NEURONS), len(SIZES), count, -1)
 
 

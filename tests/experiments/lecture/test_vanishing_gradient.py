@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import numpy as np
 import pytest
 
@@ -28,7 +29,8 @@ def test_towers_have_the_edges_of_an_mlp_each(shortcuts: bool) -> None:
 def test_deltas_step_from_layer_to_layer_as_the_slide_says() -> None:
     """|δ_l| = |h'(a_l) Wᵀ δ_{l+1}| where h' = 1: a tower of rectified units, from its weights alone."""
     depth, towers = 3, len(STEEPEST)
-    found, w = experiment.deltas(experiment.towers(depth, False), depth, [1.0], experiment.unscaled, 2, 0)
+    keys = jax.random.split(jax.random.key(0), 2)
+    found, w = experiment.deltas(experiment.towers(depth, False), depth, [1.0], experiment.unscaled, keys)
     matrices = w[0, 0, : depth * towers * WIDTH**2].reshape(depth, towers, WIDTH, WIDTH)
     place = list(STEEPEST).index(relu)
     for example in found[0, 0]:
