@@ -129,6 +129,20 @@ def test_powers_of_ten(value: float, text: str) -> None:
     assert drawing.power_of_ten(value) == text
 
 
+@pytest.mark.parametrize("limits", [(0.017, 0.55), (0.2, 0.6), (2e-5, 3e-5), (1e-8, 1e3)])
+def test_logarithmic_axes_have_labels_to_read_by(limits: tuple[float, float]) -> None:
+    labels: list[str] = []
+
+    def draw(axes: Axes) -> None:
+        axes.plot([1, 2], limits)
+        drawing.logarithmic(axes, "y")
+        low, high = axes.get_ylim()
+        labels.extend(str(place) for place in axes.get_yticks() if low <= place <= high)
+
+    drawing.panel(draw, "title", "alt")
+    assert len(labels) >= 2
+
+
 def test_help_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as leaving:
         command_line.main(["--help"])
