@@ -39,7 +39,8 @@ def guess(comparison: Comparison, shape: tuple[int, ...], x: np.ndarray | None =
 
 
 def _nearness(c: Comparison) -> float:
-    return max(64 * eps_of(c.dtype), 1e-4)
+    # Half of the value, as 64 ulps of bfloat16 are, would make a sign of a factor, and a pattern of anything.
+    return max(min(64 * eps_of(c.dtype), 0.05), 1e-4)
 
 
 def _close(a: np.ndarray, b: np.ndarray, near: float) -> bool:
@@ -68,7 +69,7 @@ def _factor(rule, truth, shape, wrong, near, x) -> str:
     if c is None:
         return ""
     where = "" if wrong[truth != 0].all() else f" in {wrong.sum()} of {wrong.size} elements"
-    if abs(c + 1) <= 10 * near:
+    if abs(c + 1) <= min(10 * near, 0.1):
         return "sign flipped" + where
     return f"factor {_number(c, near)}" + where
 

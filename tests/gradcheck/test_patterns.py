@@ -63,3 +63,11 @@ def test_patterns(name):
 def test_lost_precision_is_told_from_a_wrong_formula():
     c = Comparison(np.dtype(np.float32), 1.01 * T.ravel(), T.ravel(), T.ravel(), np.zeros(36), 1.0)
     assert guess(c, (6, 6)).startswith("precision lost")
+
+
+@pytest.mark.parametrize(("factor", "pattern"), [(2.0, "factor 2"), (-0.5, "factor -1/2"), (-1.0, "sign flipped")])
+def test_a_factor_is_no_sign_in_a_coarse_dtype(factor, pattern):
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    rule = (factor * T).astype(ml_dtypes.bfloat16).astype(np.float64).ravel()
+    c = Comparison(np.dtype(ml_dtypes.bfloat16), rule, rule, T.ravel(), np.zeros(36), float(np.abs(T).max()))
+    assert guess(c, (6, 6)) == pattern
