@@ -30,6 +30,8 @@ ORDER = [
     "training",
     "ensembles",
     "persistence",
+    "sklearn",
+    "plots",
 ]
 INDEPENDENT = {"compilation", "optimizers", "gradcheck"}  # know nothing of the rest
 

@@ -2,6 +2,8 @@
 
 from jnn.ensembles.ensemble import Ensemble as Ensemble
 from jnn.ensembles.ensemble import Moments as Moments
+from jnn.ensembles.ensemble import mixture_mean as mixture_mean
+from jnn.ensembles.ensemble import mixture_moments as mixture_moments
 from jnn.ensembles.fitting import fit as fit
 from jnn.ensembles.resampling import bootstrap as bootstrap
 from jnn.ensembles.resampling import k_fold as k_fold

@@ -66,7 +66,7 @@ class Ensemble:
 
     def mean(self, x: Inputs) -> Float[Array, "*batch K"]:
         """1/M Σ_m E[y | x; w_m]; for classes, the mean of the members' probabilities."""
-        return _mean(self.network, self.likelihood, self.params, x)
+        return mixture_mean(self.network, self.likelihood, self.params, x)
 
     def moments(self, x: Inputs) -> Moments:
         """Mean and variance of the mixture: the mean variance within members, plus the variance of their means.
@@ -76,14 +76,15 @@ class Ensemble:
         Source: Lakshminarayanan, Pritzel, Blundell, "Simple and scalable predictive uncertainty estimation using deep
         ensembles", NeurIPS 2017, section 2.4.
         """
-        return _moments(self.network, self.likelihood, self.params, x)
+        return mixture_moments(self.network, self.likelihood, self.params, x)
 
 
 # Members one after another: what all of them compute at once may not fit into memory.
 
 
 @jax.jit(static_argnames=("network", "likelihood"))
-def _mean(network: Network, likelihood: Likelihood, params: Params, x: Any) -> Array:
+def mixture_mean(network: Network, likelihood: Likelihood, params: Params, x: Any) -> Array:
+    """See `Ensemble.mean`; of parameters with a first axis over the members."""
     first = jax.eval_shape(lambda p: likelihood.mean(network.apply(p, x)), jax.tree.map(lambda leaf: leaf[0], params))
     members = jax.tree.leaves(params)[0].shape[0]
 
@@ -94,8 +95,9 @@ def _mean(network: Network, likelihood: Likelihood, params: Params, x: Any) -> A
 
 
 @jax.jit(static_argnames=("network", "likelihood"))
-def _moments(network: Network, likelihood: Likelihood, params: Params, x: Any) -> Moments:
-    mean = _mean(network, likelihood, params, x)
+def mixture_moments(network: Network, likelihood: Likelihood, params: Params, x: Any) -> Moments:
+    """See `Ensemble.moments`; of parameters with a first axis over the members."""
+    mean = mixture_mean(network, likelihood, params, x)
     members = jax.tree.leaves(params)[0].shape[0]
 
     def add(total: Array, member: Params) -> tuple[Array, None]:

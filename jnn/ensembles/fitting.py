@@ -40,6 +40,7 @@ def fit(
     hyperparameters: Mapping[str, Any] | None = None,
     epochs: int = 100,
     batch_size: int | None = 32,
+    shuffle: bool = True,
     weights: Num[Array | np.ndarray, "..."] | None = None,
     rows: Int[Array | np.ndarray, "members train"] | None = None,
     held_out: Int[Array | np.ndarray, "members held_out"] | None = None,
@@ -74,6 +75,7 @@ def fit(
         hyperparameters: arguments for that function by name, each one number or `(members,)`.
         epochs: the most passes over the examples.
         batch_size: examples a step.
+        shuffle: whether each epoch takes the examples in a new random order.
         weights: `(n,)`, or `(members, n)`.
         rows: the examples that each member trains on, `(members, train)`; negative numbers stand for none. See
             `k_fold` and `bootstrap`.
@@ -118,6 +120,7 @@ def fit(
         optimizer=made,
         epochs=epochs,
         batch_size=batch_size,
+        shuffle=shuffle,
         weights=None,
         validation=validation,
         validate_every=validate_every,

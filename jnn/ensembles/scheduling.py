@@ -188,7 +188,7 @@ class _Worker:
     def begin(self, numbers: np.ndarray) -> tuple[Data, State]:
         """The data of some members, and their states before the first epoch."""
         data, keys, initial = self.members.some(numbers, self.device, self._common)
-        return data, _start_lanes(self.members.settings, self.members.axes, data, keys, initial)
+        return data, start_lanes(self.members.settings, self.members.axes, data, keys, initial)
 
     def padded(self, numbers: np.ndarray) -> np.ndarray:
         """As many numbers as there are lanes; the first one again for lanes without a member."""
@@ -266,7 +266,9 @@ def cpu_workers() -> int:
 
 
 @jax.jit(static_argnames=("settings", "axes"))
-def _start_lanes(settings: Settings, axes: Data, data: Data, keys: Array, initial: Any) -> State:
+def start_lanes(settings: Settings, axes: Data, data: Data, keys: Array, initial: Any) -> State:
+    """Members before their first epoch; `initial` are their parameters, or None to draw them."""
+
     def one(data: Data, key: Array, params: Any) -> State:
         return start(settings, data, key, params)
 

@@ -42,6 +42,7 @@ def prepare(
     params: Params | None,
     initializer: Initializer,
     key: Any,
+    shuffle: bool = True,
     held_out: bool = False,
     trained: int | None = None,
 ) -> tuple[Settings, Data]:
@@ -113,6 +114,7 @@ def prepare(
         decays=not objectives.is_zero(weight_decay),
         initializer=initializer,
         dtype=dtype,
+        shuffle=bool(shuffle),
     )
     return settings, Data(x, y, weights, own, jnp.asarray(weight_decay, dtype), mask)
 

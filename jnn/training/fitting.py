@@ -59,6 +59,7 @@ def fit(
     optimizer: optax.GradientTransformation | None = None,
     epochs: int = 100,
     batch_size: int | None = 32,
+    shuffle: bool = True,
     weights: Num[Array, "n"] | np.ndarray | None = None,
     validation: float | tuple[Any, ...] | None = None,
     validate_every: int = 1,
@@ -95,6 +96,7 @@ def fit(
         optimizer: `adam()` by default; any of jnn's or optax's, L-BFGS with its line search too.
         epochs: the most passes over the examples.
         batch_size: examples a step; 1 is online learning, None batch learning.
+        shuffle: whether each epoch takes the examples in a new random order, or always in the given one.
         weights: v_n ≥ 0, how often each example counts; once by default.
         validation: a fraction of the examples to set aside (stratified for classes), or `(x, y)` or
             `(x, y, weights)`; None to validate nothing.
@@ -130,6 +132,7 @@ def fit(
         optimizer=adam() if optimizer is None else optimizer,
         epochs=epochs,
         batch_size=batch_size,
+        shuffle=shuffle,
         weights=weights,
         validation=validation,
         validate_every=validate_every,

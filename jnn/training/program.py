@@ -48,6 +48,7 @@ class Settings:
     decays: bool
     initializer: Initializer
     dtype: Any
+    shuffle: bool
 
 
 class Data(NamedTuple):
@@ -355,7 +356,7 @@ def _pass_over(
     if settings.batch_size is None:
         carry, _ = step(carry, (None, jax.tree.map(lambda leaf: leaf[0], batches)))
     else:
-        order = shuffled(key, train.places)
+        order = shuffled(key, train.places) if settings.shuffle else jnp.arange(train.places)
         if train.rows is not None:
             order = train.rows[order]
         if may_miss:

@@ -1,0 +1,280 @@
+"""The classifier."""
+
+import os
+from typing import Any
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import assert_all_finite, check_consistent_length, column_or_1d
+
+from jnn.likelihoods import Bernoulli, Categorical, Likelihood
+from jnn.sklearn import files
+from jnn.sklearn.base import MLP, Role, if_it_streams
+from jnn.sklearn.plan import AUTO
+
+
+class MLPClassifier(ClassifierMixin, MLP):
+    """A classifier that takes the place of `sklearn.neural_network.MLPClassifier`: same parameters, better defaults.
+
+    By default an ensemble of small networks is trained, each with another part of the examples held out for early
+    stopping, and its members' probabilities are averaged. Inputs are standardized inside. Parameters that are given
+    mean what they mean in scikit-learn; `max_iter` or `early_stopping` end training as there.
+
+    Two classes have one logistic output, more have soft-max, and a matrix of 0 and 1 (multi-label) a logistic output
+    for each column. The error is the cross-entropy (slides "Binary classification", "Multi-class classification").
+
+    Args:
+        hidden_layer_sizes: neurons of each hidden layer.
+        activation: "relu", "tanh", "logistic", "identity", any other of jnn's, or a list with one for each layer.
+        solver: "adam", "sgd", or "lbfgs" (full batch).
+        alpha: γ, weight decay. Biases are spared.
+        batch_size: examples a step.
+        learning_rate: "constant", "invscaling" or "adaptive", for "sgd".
+        learning_rate_init: the learning rate, or its first value.
+        power_t: exponent of "invscaling".
+        max_iter: the most epochs.
+        shuffle: whether each epoch takes the examples in a new order.
+        random_state: decides everything random.
+        tol: what counts as an improvement.
+        verbose: show a bar while training (needs rich).
+        warm_start: whether `fit` goes on from the last result.
+        momentum: for "sgd".
+        nesterovs_momentum: for "sgd".
+        early_stopping: True to hold out `validation_fraction`, False to hold out nothing.
+        validation_fraction: the share held out.
+        beta_1, beta_2, epsilon: of Adam.
+        n_iter_no_change: epochs to wait for an improvement.
+        max_fun: at most as many iterations of "lbfgs".
+        shortcuts: whether every layer reads all earlier ones, the inputs included.
+        members: networks in the ensemble.
+        standardize: whether inputs are standardized inside.
+        likelihood: another one than the above.
+        optimizer: any of jnn's or optax's, in place of `solver`.
+        dtype: of training, "float32" or "float64".
+        device: of JAX, where to train.
+        class_weight: "balanced", or a weight for each class.
+
+    Attributes:
+        classes_: the labels.
+        network_, params_, likelihood_: what was trained, for jnn's own functions; `params_` has an axis over members.
+        n_iter_: epochs run, by the member that ran longest.
+        best_iteration_: the epoch of each member's best hypothesis.
+        loss_curve_: mean training risk by epoch.
+        validation_curve_: mean validation risk by epoch, or None; `validation_scores_` are the same, negated.
+
+    >>> from sklearn.datasets import load_iris
+    >>> from jnn.sklearn import MLPClassifier
+    >>> x, y = load_iris(return_X_y=True)
+    >>> MLPClassifier(members=2, hidden_layer_sizes=8, random_state=0).fit(x, y).score(x, y) > 0.9
+    True
+    """
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = AUTO,
+        activation: Any = AUTO,
+        *,
+        solver: Any = "adam",
+        alpha: Any = AUTO,
+        batch_size: Any = AUTO,
+        learning_rate: Any = "constant",
+        learning_rate_init: Any = AUTO,
+        power_t: Any = 0.5,
+        max_iter: Any = AUTO,
+        shuffle: Any = True,
+        random_state: Any = None,
+        tol: Any = 1e-4,
+        verbose: Any = False,
+        warm_start: Any = False,
+        momentum: Any = 0.9,
+        nesterovs_momentum: Any = True,
+        early_stopping: Any = AUTO,
+        validation_fraction: Any = 0.1,
+        beta_1: Any = 0.9,
+        beta_2: Any = 0.999,
+        epsilon: Any = 1e-8,
+        n_iter_no_change: Any = AUTO,
+        max_fun: Any = 15000,
+        shortcuts: Any = False,
+        members: Any = AUTO,
+        standardize: Any = True,
+        likelihood: Any = None,
+        optimizer: Any = None,
+        dtype: Any = None,
+        device: Any = None,
+        class_weight: Any = None,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes,
+            activation,
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            learning_rate_init=learning_rate_init,
+            power_t=power_t,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            verbose=verbose,
+            warm_start=warm_start,
+            momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            n_iter_no_change=n_iter_no_change,
+            max_fun=max_fun,
+            shortcuts=shortcuts,
+            members=members,
+            standardize=standardize,
+            likelihood=likelihood,
+            optimizer=optimizer,
+            dtype=dtype,
+            device=device,
+        )
+        self.class_weight = class_weight
+
+    def fit(
+        self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None
+    ) -> "MLPClassifier":
+        """Train.
+
+        Args:
+            X: inputs `(n, d)`: an array, a sparse matrix, or a table.
+            y: labels `(n,)`, or 0 and 1 `(n, K)`.
+            sample_weight: how often each example counts, `(n,)`.
+            X_val: validation inputs, instead of a part of `X`.
+            y_val: their labels.
+
+        Raises:
+            ValueError: for parameters, shapes or values that do not fit.
+
+        Warns:
+            ConvergenceWarning: if `max_iter` or `early_stopping` was given, and no rule ended training.
+        """
+        self._fit(X, y, sample_weight, X_val, y_val)
+        return self
+
+    @if_it_streams
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> "MLPClassifier":
+        """Train for one pass over a part of the examples; the first one decides how inputs are standardized.
+
+        Args:
+            X: inputs.
+            y: labels.
+            classes: all labels that there are; needed at the first call.
+            sample_weight: how often each example counts.
+        """
+        self._check_stream()
+        first = not hasattr(self, "params_")
+        if classes is not None:
+            known = np.unique(classes)
+            if not first and not np.array_equal(known, self.classes_):
+                raise ValueError(f"classes={classes!r} is not the same as at the first call of partial_fit")
+            if first:
+                self._announced = known
+        elif first:
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        self._partial_fit(X, y, sample_weight)
+        return self
+
+    def _examples(
+        self, x: np.ndarray, y: Any, weights: np.ndarray | None, role: Role
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        if y is None:
+            raise ValueError("requires y to be passed, but the target y is None")
+        check_classification_targets(y)
+        check_consistent_length(x, y)
+        multilabel = type_of_target(y) == "multilabel-indicator"
+        y = np.asarray(y.toarray() if hasattr(y, "toarray") else y) if multilabel else column_or_1d(y, warn=True)
+        if y.dtype.kind == "f":
+            assert_all_finite(y, input_name="y")
+        if weights is not None:
+            x, y, weights = x[weights > 0], y[weights > 0], weights[weights > 0]
+            if len(x) == 0:
+                raise ValueError("expected at least one example with a weight above zero")
+        if self.class_weight is not None:
+            by_class = compute_sample_weight(self.class_weight, y)
+            weights = by_class if weights is None else weights * by_class
+        if role == "first":
+            self._multilabel = multilabel
+            announced = self.__dict__.pop("_announced", None)
+            found = np.arange(y.shape[1]) if multilabel else np.unique(y)
+            self.classes_ = found if announced is None else announced
+        elif role == "again" and not multilabel and not np.array_equal(np.unique(y), self.classes_):
+            raise ValueError(
+                "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
+                f"Previously got {self.classes_}, `y` has {np.unique(y)}"
+            )
+        return x, self._encoded(y), weights
+
+    def _encoded(self, y: np.ndarray) -> np.ndarray:
+        if self._multilabel:
+            return y.astype(np.float32)
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise ValueError(f"`y` has classes {unknown} that are not in {self.classes_}, those of the first call")
+        index = np.searchsorted(self.classes_, y)
+        return index.astype(np.float32)[:, None] if len(self.classes_) <= 2 else index.astype(np.int32)
+
+    def _classes_of(self, y: np.ndarray) -> np.ndarray | None:
+        return None if self._multilabel else y.reshape(len(y)).astype(int)
+
+    def _check_validation(self, held: int, n: int, classes: np.ndarray | None) -> None:
+        super()._check_validation(held, n, classes)
+        counts = np.bincount(classes, minlength=len(self.classes_)) if classes is not None else np.array([2])
+        if (rare := (counts > 0) & (counts < 2)).any():
+            names = [str(label) for label in self.classes_[rare]]
+            raise ValueError(
+                "The least populated classes in y have only 1 member, which is too few to hold out a stratified part "
+                f"(early_stopping=True). Classes with too few members are: {names}"
+            )
+
+    def _outputs(self, y: np.ndarray) -> tuple[Likelihood, int]:
+        single = self._multilabel or len(self.classes_) <= 2
+        outputs = len(self.classes_) if self._multilabel else 1 if single else len(self.classes_)
+        self.out_activation_ = "logistic" if single else "softmax"
+        return self.likelihood or (Bernoulli() if single else Categorical()), outputs
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Each class's probability, `(n, classes)`: the mean of the members'; multi-label, that of each label."""
+        mean, _ = self._moments(X)
+        if self._multilabel:
+            return mean
+        if len(self.classes_) == 1:
+            return np.ones_like(mean)
+        if len(self.classes_) == 2:
+            return np.concatenate([1 - mean, mean], axis=1)
+        return mean / mean.sum(axis=1, keepdims=True)
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """The logarithms of the probabilities."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The most probable class of each example; multi-label, 0 or 1 for each label."""
+        probabilities = self.predict_proba(X)
+        if self._multilabel:
+            return (probabilities > 0.5).astype(int)
+        return self.classes_[probabilities.argmax(axis=1)]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save as one safetensors file (see `jnn.persistence`): no pickle, no code, exact to the bit."""
+        files.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "MLPClassifier":
+        """Load what `save` wrote."""
+        return files.load(cls, path)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

@@ -1,0 +1,260 @@
+"""The regressor."""
+
+import os
+from typing import Any
+
+import jax
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
+
+from jnn.likelihoods import Gaussian, Likelihood, Poisson
+from jnn.sklearn import files
+from jnn.sklearn.base import MLP, Role, if_it_streams
+from jnn.sklearn.plan import AUTO
+from jnn.sklearn.scaling import Scaling
+
+
+class MLPRegressor(RegressorMixin, MLP):
+    """A regressor that takes the place of `sklearn.neural_network.MLPRegressor`: same parameters, better defaults.
+
+    By default an ensemble of small networks is trained, each with another part of the examples held out for early
+    stopping, and its members' means are averaged. Inputs are standardized inside, and targets too, unless they are
+    counts. Parameters that are given mean what they mean in scikit-learn; `max_iter` or `early_stopping` end training
+    as there.
+
+    The error is the negative log-likelihood of Gaussian noise, the sum of squares (slide "Sum-of-squares and maximum
+    likelihood"), or that of another likelihood. `predict(X, return_std=True)` tells how far targets scatter.
+
+    Args:
+        loss: "squared_error", or "poisson" for counts.
+        hidden_layer_sizes: neurons of each hidden layer.
+        activation: "relu", "tanh", "logistic", "identity", any other of jnn's, or a list with one for each layer.
+        solver: "adam", "sgd", or "lbfgs" (full batch).
+        alpha: γ, weight decay. Biases are spared.
+        batch_size: examples a step.
+        learning_rate: "constant", "invscaling" or "adaptive", for "sgd".
+        learning_rate_init: the learning rate, or its first value.
+        power_t: exponent of "invscaling".
+        max_iter: the most epochs.
+        shuffle: whether each epoch takes the examples in a new order.
+        random_state: decides everything random.
+        tol: what counts as an improvement.
+        verbose: show a bar while training (needs rich).
+        warm_start: whether `fit` goes on from the last result.
+        momentum: for "sgd".
+        nesterovs_momentum: for "sgd".
+        early_stopping: True to hold out `validation_fraction`, False to hold out nothing.
+        validation_fraction: the share held out.
+        beta_1, beta_2, epsilon: of Adam.
+        n_iter_no_change: epochs to wait for an improvement.
+        max_fun: at most as many iterations of "lbfgs".
+        shortcuts: whether every layer reads all earlier ones, the inputs included.
+        members: networks in the ensemble.
+        standardize: whether inputs are standardized inside.
+        likelihood: any of `jnn.likelihoods` in place of `loss`; `HeteroscedasticGaussian()` learns a variance that
+            depends on the inputs.
+        optimizer: any of jnn's or optax's, in place of `solver`.
+        dtype: of training, "float32" or "float64".
+        device: of JAX, where to train.
+
+    Attributes:
+        network_, params_, likelihood_: what was trained, for jnn's own functions; `params_` has an axis over members.
+        noise_: standard deviation of the targets around the members' predictions, for each target, as far as the
+            likelihood does not say it itself: from the examples held out, else from the training examples.
+        n_iter_: epochs run, by the member that ran longest.
+        best_iteration_: the epoch of each member's best hypothesis.
+        loss_curve_: mean training risk by epoch.
+        validation_curve_: mean validation risk by epoch, or None; `validation_scores_` are the same, negated.
+
+    >>> from sklearn.datasets import load_diabetes
+    >>> from jnn.sklearn import MLPRegressor
+    >>> x, y = load_diabetes(return_X_y=True)
+    >>> model = MLPRegressor(members=2, hidden_layer_sizes=8, random_state=0).fit(x, y)
+    >>> model.score(x, y) > 0.4
+    True
+    >>> mean, deviation = model.predict(x, return_std=True)
+    """
+
+    def __init__(
+        self,
+        loss: Any = "squared_error",
+        hidden_layer_sizes: Any = AUTO,
+        activation: Any = AUTO,
+        *,
+        solver: Any = "adam",
+        alpha: Any = AUTO,
+        batch_size: Any = AUTO,
+        learning_rate: Any = "constant",
+        learning_rate_init: Any = AUTO,
+        power_t: Any = 0.5,
+        max_iter: Any = AUTO,
+        shuffle: Any = True,
+        random_state: Any = None,
+        tol: Any = 1e-4,
+        verbose: Any = False,
+        warm_start: Any = False,
+        momentum: Any = 0.9,
+        nesterovs_momentum: Any = True,
+        early_stopping: Any = AUTO,
+        validation_fraction: Any = 0.1,
+        beta_1: Any = 0.9,
+        beta_2: Any = 0.999,
+        epsilon: Any = 1e-8,
+        n_iter_no_change: Any = AUTO,
+        max_fun: Any = 15000,
+        shortcuts: Any = False,
+        members: Any = AUTO,
+        standardize: Any = True,
+        likelihood: Any = None,
+        optimizer: Any = None,
+        dtype: Any = None,
+        device: Any = None,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes,
+            activation,
+            solver=solver,
+            alpha=alpha,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            learning_rate_init=learning_rate_init,
+            power_t=power_t,
+            max_iter=max_iter,
+            shuffle=shuffle,
+            random_state=random_state,
+            tol=tol,
+            verbose=verbose,
+            warm_start=warm_start,
+            momentum=momentum,
+            nesterovs_momentum=nesterovs_momentum,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            n_iter_no_change=n_iter_no_change,
+            max_fun=max_fun,
+            shortcuts=shortcuts,
+            members=members,
+            standardize=standardize,
+            likelihood=likelihood,
+            optimizer=optimizer,
+            dtype=dtype,
+            device=device,
+        )
+        self.loss = loss
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None) -> "MLPRegressor":
+        """Train.
+
+        Args:
+            X: inputs `(n, d)`: an array, a sparse matrix, or a table.
+            y: targets `(n,)` or `(n, K)`.
+            sample_weight: how often each example counts, `(n,)`.
+            X_val: validation inputs, instead of a part of `X`.
+            y_val: their targets.
+
+        Raises:
+            ValueError: for parameters, shapes or values that do not fit.
+
+        Warns:
+            ConvergenceWarning: if `max_iter` or `early_stopping` was given, and no rule ended training.
+        """
+        self._fit(X, y, sample_weight, X_val, y_val)
+        return self
+
+    @if_it_streams
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MLPRegressor":
+        """Train for one pass over a part of the examples; the first one decides how data are standardized.
+
+        Args:
+            X: inputs.
+            y: targets.
+            sample_weight: how often each example counts.
+        """
+        self._check_stream()
+        self._partial_fit(X, y, sample_weight)
+        return self
+
+    def _examples(
+        self, x: np.ndarray, y: Any, weights: np.ndarray | None, role: Role
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        if y is None:
+            raise ValueError("requires y to be passed, but the target y is None")
+        numbers: Any = check_array(y, ensure_2d=False, dtype="float64", input_name="y")
+        check_consistent_length(x, numbers)
+        flat = numbers.ndim == 1 or numbers.shape[1] == 1
+        y = column_or_1d(numbers, warn=True)[:, None] if flat else numbers
+        if weights is not None:
+            x, y, weights = x[weights > 0], y[weights > 0], weights[weights > 0]
+            if len(x) == 0:
+                raise ValueError("expected at least one example with a weight above zero")
+        if role == "first":
+            self._flat = flat
+            self._target_scaling = Scaling.fit(y, weights) if self._scales_targets() else None
+        return x, self._encoded(y), weights
+
+    def _scales_targets(self) -> bool:
+        """Whether the likelihood stays of its kind when targets are shifted and scaled: Gaussian noise does."""
+        if self.loss not in ("squared_error", "poisson"):
+            raise ValueError(f"expected loss as 'squared_error' or 'poisson', got {self.loss!r}")
+        likelihood = self.likelihood or (Gaussian() if self.loss == "squared_error" else Poisson())
+        return bool(self.standardize) and all(likelihood.linear_outputs(likelihood.pre_activations(1))[:1])
+
+    def _encoded(self, y: np.ndarray) -> np.ndarray:
+        y = y if self._target_scaling is None else self._target_scaling.apply(y)
+        return y.astype(self._precision)
+
+    def _classes_of(self, y: np.ndarray) -> np.ndarray | None:
+        return None
+
+    def _outputs(self, y: np.ndarray) -> tuple[Likelihood, int]:
+        self.out_activation_ = "identity" if self.loss == "squared_error" else "exp"
+        return self.likelihood or (Gaussian() if self.loss == "squared_error" else Poisson()), y.shape[1]
+
+    def _measure(self, x: np.ndarray, y: np.ndarray, held_out: np.ndarray | None) -> None:
+        """The noise, if the likelihood has a fixed one: residuals of examples that a member has not trained on."""
+        self.noise_: np.ndarray | None = None
+        if not isinstance(self.likelihood_, Gaussian):
+            return
+        everyone = np.arange(len(x))
+        squares = []
+        for member in range(self.n_members_):
+            rows = everyone if held_out is None else held_out[member][held_out[member] >= 0]
+            params = jax.tree.map(lambda leaf, m=member: leaf[m : m + 1], self.params_)
+            squares.append((self._means(params, x[rows]) - y[rows]) ** 2)
+        self._assumed = float(np.asarray(self.likelihood_.dispersion))  # what the mixture's variance contains
+        self.noise_ = np.sqrt(np.mean(np.concatenate(squares), axis=0))
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """The mean of the members' predictions, `(n,)` or `(n, K)`; and how far targets scatter around it.
+
+        With `return_std`, the standard deviation of the mixture of the members' distributions: noise within them, and
+        the difference between them (see `Ensemble.moments`). A Gaussian of fixed variance takes `noise_` for its own.
+        """
+        mean, variance = self._moments(X, variance=return_std)
+        if variance is not None and self.noise_ is not None:
+            variance = variance - self._assumed + np.square(self.noise_)
+        if self._target_scaling is not None:
+            mean = self._target_scaling.undo(mean)
+            variance = None if variance is None else variance * self._target_scaling.scale**2
+        mean = (mean[:, 0] if self._flat else mean).astype(self._dtype)
+        if variance is None:
+            return mean
+        return mean, np.sqrt(variance[:, 0] if self._flat else variance).astype(self._dtype)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save as one safetensors file (see `jnn.persistence`): no pickle, no code, exact to the bit."""
+        files.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "MLPRegressor":
+        """Load what `save` wrote."""
+        return files.load(cls, path)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.regressor_tags.poor_score = False
+        tags.target_tags.multi_output = True
+        return tags

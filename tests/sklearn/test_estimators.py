@@ -1,0 +1,219 @@
+"""What these estimators have beyond scikit-learn's."""
+
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import optax
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes, load_wine
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
+
+import jnn
+from jnn import likelihoods, persistence
+from jnn.sklearn import MLPClassifier, MLPRegressor
+from jnn.sklearn.plan import make_plan
+from jnn.sklearn.shapes import rounded_up
+
+X, Y = load_wine(return_X_y=True)
+XR, YR = load_diabetes(return_X_y=True)
+SMALL = {"members": 2, "hidden_layer_sizes": 8, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def classifier() -> MLPClassifier:
+    return MLPClassifier(**SMALL).fit(X, Y)
+
+
+@pytest.fixture(scope="module")
+def regressor() -> MLPRegressor:
+    return MLPRegressor(**SMALL).fit(XR, YR)
+
+
+def test_predictions_are_those_of_jnns_own_functions(classifier: MLPClassifier) -> None:
+    z = ((X - X.mean(axis=0)) / X.std(axis=0)).astype(np.float32)
+    each = jax.vmap(lambda w: jax.nn.softmax(classifier.network_.apply(w, z)))(classifier.params_)
+    np.testing.assert_allclose(classifier.predict_proba(X), each.mean(axis=0), atol=1e-6)  # float32
+
+
+def test_every_member_holds_out_another_fold(classifier: MLPClassifier) -> None:
+    assert classifier.n_members_ == 2
+    assert classifier.best_iteration_.shape == (2,)
+    assert len(classifier.validation_curve_) == classifier.n_iter_ == len(classifier.loss_curve_)
+
+
+@pytest.mark.parametrize("shortcuts", [False, True])
+def test_folded_weights_take_raw_inputs(shortcuts: bool) -> None:
+    model = MLPRegressor(members=1, hidden_layer_sizes=(4, 3), shortcuts=shortcuts, random_state=0).fit(XR, YR)
+    layers = [XR]
+    for number, (w, b) in enumerate(zip(model.coefs_, model.intercepts_, strict=True)):
+        read = np.concatenate(layers, axis=1) if shortcuts else layers[-1]
+        a = read @ w + b
+        layers.append(a / (1 + np.exp(-a)) if number < 2 else a)
+    scaled = layers[-1][:, 0] * YR.std() + YR.mean()
+    np.testing.assert_allclose(model.predict(XR), scaled, rtol=1e-4)  # float32 inside
+
+
+def test_a_large_mean_loses_nothing() -> None:
+    """In float32 these inputs would all be equal."""
+    far = MLPRegressor(**SMALL).fit(XR + 1e7, YR).predict(XR + 1e7)
+    near = MLPRegressor(**SMALL).fit(XR, YR).predict(XR)
+    # x + 1e7 in float64 is rounded to 2e-9, where a standard deviation is 0.05.
+    np.testing.assert_allclose(far, near, rtol=1e-3)
+
+
+def test_the_deviation_covers_the_targets() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-2, 2, (600, 1))
+    y = np.sin(2 * x[:, 0]) + 0.3 * rng.normal(size=600)
+    mean, deviation = MLPRegressor(**SMALL).fit(x[:400], y[:400]).predict(x[400:], return_std=True)
+    # Of 200 targets a share of 0.954 ± 0.015 lies within two standard deviations.
+    assert 0.90 < np.mean(np.abs(y[400:] - mean) < 2 * deviation) <= 1
+    assert 0.25 < deviation.mean() < 0.45
+
+
+def test_a_variance_that_is_learned() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, (400, 1))
+    y = np.where(x[:, 0] > 0, 1.0, 0.1) * rng.normal(size=400)
+    model = MLPRegressor(likelihood=likelihoods.HeteroscedasticGaussian(), **SMALL).fit(x, y)
+    _, deviation = model.predict([[-0.7], [0.7]], return_std=True)
+    assert deviation[1] > 3 * deviation[0]
+
+
+def test_examples_of_ones_own_for_validation() -> None:
+    model = MLPClassifier(early_stopping=True, max_iter=30, tol=0.5, **SMALL)
+    model.fit(X[::2], Y[::2], X_val=X[1::2], y_val=Y[1::2])
+    assert len(model.validation_curve_) == model.n_iter_
+    with pytest.raises(ValueError, match="both X_val and y_val"):
+        model.fit(X, Y, X_val=X)
+    with pytest.raises(ValueError, match="features"):
+        model.fit(X, Y, X_val=X[:, :3], y_val=Y)
+    one = MLPClassifier(**{**SMALL, "members": 1}).fit(X, Y, X_val=X, y_val=Y)
+    risk = -np.log(one.predict_proba(X)[np.arange(len(Y)), Y]).mean()
+    assert risk == pytest.approx(-one.best_validation_score_, rel=1e-3)  # of the same examples, in float32
+
+
+def test_weights_of_classes() -> None:
+    y = np.random.default_rng(0).permutation(Y)  # nothing to learn but how frequent classes are
+    heavy = MLPClassifier(class_weight={0: 1, 1: 1, 2: 10}, **SMALL).fit(X, y).predict_proba(X)
+    plain = MLPClassifier(**SMALL).fit(X, y).predict_proba(X)
+    assert plain[:, 2].mean() < 0.4 < 0.6 < heavy[:, 2].mean()
+
+
+def test_any_optimizer_and_activation() -> None:
+    model = MLPClassifier(
+        activation=["tanh", "relu"],
+        optimizer=optax.adamw(0.01),
+        max_iter=30,
+        tol=0,
+        n_iter_no_change=np.inf,
+        members=1,
+        hidden_layer_sizes=(8, 8),
+    )
+    with pytest.warns(UserWarning, match="maximum"):
+        assert model.fit(X, Y).score(X, Y) > 0.9
+
+
+def test_files_give_back_the_same_estimator(classifier: MLPClassifier, regressor: MLPRegressor, tmp_path) -> None:
+    for model, x in ((classifier, X), (regressor, XR)):
+        model.save(tmp_path / "model.safetensors")
+        loaded = type(model).load(tmp_path / "model.safetensors")
+        np.testing.assert_array_equal(loaded.predict(x), model.predict(x))
+        assert loaded.get_params() == model.get_params()
+        assert loaded.loss_curve_ == model.loss_curve_
+    np.testing.assert_array_equal(loaded.predict(XR, return_std=True), regressor.predict(XR, return_std=True))
+    with pytest.raises(persistence.ForeignFileError, match="expected a saved MLPClassifier, found MLPRegressor"):
+        MLPClassifier.load(tmp_path / "model.safetensors")
+    plain = persistence.load(tmp_path / "model.safetensors")  # without the estimator: jnn's own model
+    np.testing.assert_allclose(plain.mean(XR.astype(np.float32))[:, 0], regressor.predict(XR), rtol=1e-3)
+
+
+def test_objects_that_no_file_can_hold_are_named(classifier: MLPClassifier, tmp_path) -> None:
+    model = clone(classifier).set_params(optimizer=jnn.adam(0.01), max_iter=2)
+    with pytest.warns(UserWarning, match="maximum"):
+        model.fit(X, Y)
+    with pytest.raises(persistence.UnsupportedError, match="optimizer"):
+        model.save(tmp_path / "model.safetensors")
+
+
+def test_in_a_pipeline_and_a_grid() -> None:
+    grid = GridSearchCV(
+        make_pipeline(MinMaxScaler(), MLPClassifier(**SMALL)), {"mlpclassifier__alpha": [0.1, 10.0]}, cv=3
+    )
+    assert grid.fit(X, Y).score(X, Y) > 0.9
+
+
+def test_folds_share_one_program() -> None:
+    """Sizes are rounded up, at most by an eighth."""
+    assert {rounded_up(n) for n in range(129, 145)} == {144}
+    for n in range(1, 3000):
+        assert n <= rounded_up(n) <= n * 9 / 8 + 1
+        assert rounded_up(rounded_up(n)) == rounded_up(n)
+
+
+WRONG = [
+    ({"hidden_layer_sizes": (3, 0)}, "hidden_layer_sizes"),
+    ({"hidden_layer_sizes": 2.5}, "hidden_layer_sizes"),
+    ({"activation": "sine"}, "sine"),
+    ({"solver": "newton"}, "solver"),
+    ({"alpha": -1}, "alpha"),
+    ({"alpha": float("nan")}, "alpha"),
+    ({"batch_size": 0}, "batch_size"),
+    ({"learning_rate": "fast"}, "learning_rate"),
+    ({"learning_rate_init": 0}, "learning_rate_init"),
+    ({"max_iter": 1.5}, "max_iter"),
+    ({"max_iter": True}, "max_iter"),
+    ({"momentum": 2}, "momentum"),
+    ({"early_stopping": "yes"}, "early_stopping"),
+    ({"validation_fraction": 1}, "validation_fraction"),
+    ({"beta_1": 1}, "beta_1"),
+    ({"epsilon": 0}, "epsilon"),
+    ({"n_iter_no_change": 0}, "n_iter_no_change"),
+    ({"members": 0}, "members"),
+    ({"shuffle": "no"}, "shuffle"),
+    ({"optimizer": "adam"}, "optimizer"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "named"), WRONG)
+def test_wrong_parameters_are_named(wrong, named) -> None:
+    with pytest.raises(ValueError, match=named):
+        MLPClassifier(**{**SMALL, **wrong}).fit(X, Y)
+
+
+def test_wrong_data_are_named() -> None:
+    with pytest.raises(ValueError, match="NaN"):
+        MLPClassifier(**SMALL).fit(np.where(X > 14, np.nan, X), Y)
+    with pytest.raises(ValueError, match="inconsistent numbers"):
+        MLPClassifier(**SMALL).fit(X, Y[:-1])
+    with pytest.raises(ValueError, match="≥ 0"):
+        MLPClassifier(**SMALL).fit(X, Y, sample_weight=-np.ones(len(X)))
+    with pytest.raises(ValueError, match="non-zero"):
+        MLPClassifier(**SMALL).fit(X, Y, sample_weight=np.zeros(len(X)))
+    with pytest.raises(ValueError, match="Unknown label type"):
+        MLPClassifier(**SMALL).fit(X, X[:, 0])
+    with pytest.raises(AttributeError, match="ensemble of 2"):
+        _ = MLPClassifier(**SMALL).fit(X, Y).coefs_
+
+
+def test_the_plan_of_the_recipe() -> None:
+    plan = make_plan(MLPClassifier().get_params(), 1024, own_validation=False)
+    assert plan.validation == "folds"
+    assert plan.members == 8
+    assert not plan.expects_an_end
+    tiny = make_plan(MLPClassifier().get_params(), 10, own_validation=False)
+    assert tiny.validation is None  # nothing to spare
+    as_there = make_plan(MLPClassifier(max_iter=200).get_params(), 1024, own_validation=False)
+    assert as_there.validation is None
+    assert as_there.expects_an_end
+
+
+def test_what_is_missing_is_said() -> None:
+    code = "import sys; sys.modules['sklearn'] = None; import jnn; import jnn.sklearn"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "pip install 'jnn[sklearn]'" in done.stderr
