@@ -39,7 +39,7 @@ NETWORKS: dict[str, Network] = {
 }
 LIKELIHOODS: dict[str, Likelihood] = {
     "Gaussian": Gaussian(),
-    "Gaussian, learned variance": HeteroscedasticGaussian(),
+    "learned variance": HeteroscedasticGaussian(),
     "Bernoulli": Bernoulli(),
     "Categorical": Categorical(),
     "Poisson": Poisson(),
@@ -89,7 +89,7 @@ def targets(networks: int, seed: int) -> dict[str, np.ndarray]:
     shape = (networks, EXAMPLES, OUTPUTS)
     return {
         "Gaussian": rng.normal(size=shape).astype(np.float32),
-        "Gaussian, learned variance": rng.normal(size=(*shape[:2], shape[2] // 2)).astype(np.float32),
+        "learned variance": rng.normal(size=(*shape[:2], shape[2] // 2)).astype(np.float32),
         "Bernoulli": rng.integers(0, 2, shape).astype(np.float32),
         "Categorical": rng.integers(0, shape[2], shape[:2]),
         "Poisson": rng.poisson(1.0, shape).astype(np.float32),

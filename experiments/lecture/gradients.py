@@ -259,16 +259,16 @@ def _leaf_table(found: list[Agreement]) -> Table:
 
 def _case_table(cases: list[Agreement]) -> Table:
     rows = [
-        [leaf.name, *(f"{own.ulps[how]:.2f}" for own in leaves for how in ("hand-written", "autodiff"))]
-        for leaf, *leaves in ((group[0], *group) for group in zip(*(c.leaves for c in cases), strict=True))
+        [same[0].name, *(f"{leaf.ulps['hand-written']:.2f} / {leaf.ulps['autodiff']:.2f}" for leaf in same)]
+        for same in zip(*(case.leaves for case in cases), strict=True)
     ]
     return Table(
-        "Every likelihood with every kind of network",
-        ["", *(f"{c.title}, {how}" for c in cases for how in ("hand-written", "autodiff"))],
+        "Every likelihood with every kind of network: hand-written / autodiff",
+        ["", *(case.title for case in cases)],
         rows,
-        "Largest float32 error in ulps of the leaf's largest entry, on random data drawn from the likelihood, over "
-        "random networks; of the leaf that is nearest to the limit. `python -m experiments.crosscheck` does this for "
-        "all activations, reductions and weights too.",
+        "Largest float32 error in ulps of the leaf's largest entry, over random networks and targets; of the leaf that "
+        "is nearest to the limit. `python -m experiments.crosscheck` does this for all activations, reductions and "
+        "weights too.",
     )
 
 

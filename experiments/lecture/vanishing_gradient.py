@@ -243,7 +243,7 @@ def _table(found: Mapping[str, Deltas]) -> Table:
         "By what |δ| is multiplied in each layer",
         ["", *(f"c = {c:.2g}" for c in SCALES), "shortcuts"],
         rows,
-        f"Geometric mean over {depth} layers and {seeds} networks at their initial weights, with half its 95% interval. "
+        f"Geometric mean over {depth} layers and {seeds} networks at their initial weights, ± half its 95% interval. "
         f"{WIDTH} neurons a layer; weights of standard deviation c/√fan-in. With shortcuts: over {layers} layers, at "
         "the activation's own gain (logistic 2, rectified linear units √2, else 1).",
     )
