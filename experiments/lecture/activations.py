@@ -248,4 +248,5 @@ EXPERIMENT = Experiment(
     "the logistic function's slope is at most 0.25, and what is that of the rectified linear unit? (slide “Vanishing "
     "gradient”).",
     run=run,
+    full_minutes=0.1,
 )

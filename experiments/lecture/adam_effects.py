@@ -381,4 +381,5 @@ EXPERIMENT = Experiment(
     claim="α bounds the steps, but for an increase by (1 − β₁)/√(1 − β₂); same signs make long steps, changing signs "
     "short ones (slide “Adam: Effects”); E{v} = E{g²}(1 − β₂ᵗ) (slide “Adam: Initialization bias correction”).",
     run=run,
+    full_minutes=0.5,
 )

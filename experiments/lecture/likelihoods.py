@@ -416,4 +416,5 @@ EXPERIMENT = Experiment(
     "likelihood”); outputs of classifiers are probabilities, and their error is a negative log-likelihood (slides "
     "“Binary classification”, “Multi-class classification”).",
     run=run,
+    full_minutes=0.7,
 )

@@ -316,4 +316,5 @@ EXPERIMENT = Experiment(
     claim="Normalize the data component-wise to zero mean and unit variance (using PCA for removing linear "
     "correlations helps) (slide “The secrets of successful shallow NN training”).",
     run=run,
+    full_minutes=2,
 )

@@ -327,4 +327,5 @@ EXPERIMENT = Experiment(
     "between neuron i and the output? (slide “Vanishing gradient”). Try shortcuts (slide “The secrets of successful "
     "shallow NN training”).",
     run=run,
+    full_minutes=0.8,
 )

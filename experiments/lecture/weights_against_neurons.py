@@ -388,4 +388,5 @@ EXPERIMENT = Experiment(
     "(slide “The secrets of successful shallow NN training”); the smaller the weights, the more linear the function "
     "(slide “Weight-decay”).",
     run=run,
+    full_minutes=1,
 )

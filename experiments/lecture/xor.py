@@ -283,4 +283,5 @@ EXPERIMENT = Experiment(
     claim="A single neuron cannot compute XOR; two hidden units and an output unit can (slides “XOR”, “XOR revisited”, "
     "“Multi-layer perceptron solving XOR”, “Multi-layer perceptron network with shortcuts”).",
     run=run,
+    full_minutes=2.5,
 )
