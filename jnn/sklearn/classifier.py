@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 from sklearn.base import ClassifierMixin
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
@@ -20,7 +21,8 @@ class MLPClassifier(ClassifierMixin, MLP):
 
     By default an ensemble of small networks is trained, each with another part of the examples held out for early
     stopping, and its members' probabilities are averaged. Inputs are standardized inside. Parameters that are given
-    mean what they mean in scikit-learn; `max_iter` or `early_stopping` end training as there.
+    mean what they mean in scikit-learn. With `max_iter` or `early_stopping`, or another `solver`, one network is
+    trained with scikit-learn's own defaults, and training ends as there.
 
     Two classes have one logistic output, more have soft-max, and a matrix of 0 and 1 (multi-label) a logistic output
     for each column. The error is the cross-entropy (slides "Binary classification", "Multi-class classification").
@@ -189,12 +191,12 @@ class MLPClassifier(ClassifierMixin, MLP):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         if y is None:
             raise ValueError("requires y to be passed, but the target y is None")
+        if not scipy.sparse.issparse(y) and np.asarray(y).dtype.kind == "f":
+            assert_all_finite(np.asarray(y), input_name="y")
         check_classification_targets(y)
         check_consistent_length(x, y)
         multilabel = type_of_target(y) == "multilabel-indicator"
         y = np.asarray(y.toarray() if hasattr(y, "toarray") else y) if multilabel else column_or_1d(y, warn=True)
-        if y.dtype.kind == "f":
-            assert_all_finite(y, input_name="y")
         if weights is not None:
             x, y, weights = x[weights > 0], y[weights > 0], weights[weights > 0]
             if len(x) == 0:

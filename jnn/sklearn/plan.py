@@ -54,8 +54,9 @@ def make_plan(parameters: Mapping[str, Any], examples: int, own_validation: bool
     """Fill in what was left to "auto".
 
     With neither `max_iter` nor `early_stopping` given, solver "adam" follows the recipe: each member holds out another
-    fold, Adam's learning rate falls along a cosine to its end, and each member keeps its best hypothesis. Otherwise
-    training is ended as in scikit-learn: by `tol` and `n_iter_no_change`, on the training or the validation risk.
+    fold, Adam's learning rate falls along a cosine to its end, and each member keeps its best hypothesis. Otherwise one
+    network is trained with scikit-learn's own defaults, and training ends as there: by `tol` and `n_iter_no_change`, on
+    the training or the validation risk.
 
     Args:
         parameters: the estimator's.
@@ -72,7 +73,7 @@ def make_plan(parameters: Mapping[str, Any], examples: int, own_validation: bool
     adam_like = solver == "adam" and given is None
     stops_early = checked["early_stopping"]
     recipe = adam_like and not streaming and checked["max_iter"] == AUTO and stops_early == AUTO
-    members = _or(checked["members"], MEMBERS if adam_like else 1)
+    members = _or(checked["members"], MEMBERS if recipe else 1)
     folds = recipe and members > 1 and not own_validation and 2 * members <= examples
     validation: Any = None
     if first_order and (own_validation or stops_early is True):
@@ -89,8 +90,8 @@ def make_plan(parameters: Mapping[str, Any], examples: int, own_validation: bool
         epochs = int(np.clip(UPDATES // steps, *EPOCHS))
     rate = _or(checked["learning_rate_init"], LEARNING_RATE if recipe else 1e-3)
     return Plan(
-        hidden=_or(checked["hidden_layer_sizes"], HIDDEN if recipe or streaming else (100,)),
-        activation=_or(checked["activation"], ACTIVATION if adam_like else "relu"),
+        hidden=_or(checked["hidden_layer_sizes"], HIDDEN if recipe else (100,)),
+        activation=_or(checked["activation"], ACTIVATION if recipe else "relu"),
         members=members,
         epochs=epochs,
         batch_size=batch_size if first_order else None,

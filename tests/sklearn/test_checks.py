@@ -6,19 +6,31 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from jnn.sklearn import MLPClassifier, MLPRegressor
 
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
 # Few epochs and neurons where a configuration allows it: the checks fit each estimator some hundred times, and most of
 # the time goes into compiling for the shapes of their many small data sets.
-CONFIGURATIONS = [
-    {"hidden_layer_sizes": (8,), "members": 2},
-    {"hidden_layer_sizes": (8,), "members": 2, "shortcuts": True, "max_iter": 40},
-    {"hidden_layer_sizes": (8,), "members": 1, "max_iter": 60},
-    {"hidden_layer_sizes": (8,), "solver": "lbfgs", "max_iter": 60},
-]
+SMALL = {"hidden_layer_sizes": (8,), "members": 2}
+USUAL = [SMALL, {"hidden_layer_sizes": (8,), "solver": "lbfgs", "max_iter": 60}]
+OTHERS = [{**SMALL, "shortcuts": True, "max_iter": 40}, {**SMALL, "members": 1, "max_iter": 60}]
 
 
-@parametrize_with_checks([kind(**chosen) for chosen in CONFIGURATIONS for kind in (MLPClassifier, MLPRegressor)])
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def each(configurations):
+    return parametrize_with_checks([kind(**c) for c in configurations for kind in (MLPClassifier, MLPRegressor)])
+
+
+@each(USUAL)
 def test_scikit_learns_checks(estimator, check) -> None:
+    run(estimator, check)
+
+
+@pytest.mark.slow
+@each(OTHERS)
+def test_scikit_learns_checks_of_other_configurations(estimator, check) -> None:
+    run(estimator, check)
+
+
+def run(estimator, check) -> None:
     if "sample_weight_equivalence" in str(check):
         # Weights and repetitions give the same sums, but not the same mini-batches and folds: as for its own
         # perceptrons, scikit-learn's check is for the solver that has neither.
