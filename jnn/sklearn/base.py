@@ -209,7 +209,9 @@ class MLP(BaseEstimator):
         self.best_validation_score_ = max(self.validation_scores_) if self.validation_scores_ else None
         self.best_loss_ = None if validated else float(np.nanmin(self.loss_curve_))
         self.best_iteration_ = int(trained.best_epoch[0]) if plan.members == 1 else trained.best_epoch
-        if plan.expects_an_end and not trained.ended.all():
+        if plan.optimizer is not None and (~trained.ended & (trained.epochs < plan.epochs)).any():
+            warnings.warn("Training interrupted by user: what was learned until then is kept.", stacklevel=4)
+        elif plan.expects_an_end and not trained.ended.all():
             warnings.warn(
                 f"{self.solver}: the maximum of {plan.epochs} iterations was reached before training converged. "
                 "Increase max_iter, or leave it to 'auto'.",
@@ -243,7 +245,7 @@ class MLP(BaseEstimator):
                 weights,
                 key=jax.random.split(self._key())[0],  # as `fit` does: the same first weights
                 members=self.n_members_,
-                params=None if first else self._last if self._stream is None else self.params_,
+                params=None if first else self.params_,
                 optimizer_state=self._stream,
                 shuffle=bool(self.shuffle),
             )
