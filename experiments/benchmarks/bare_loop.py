@@ -64,7 +64,7 @@ def bare_loop(x: jax.Array, y: jax.Array, epochs: int) -> Callable[[jax.Array], 
 
 def measure(rounds: int, epochs: int) -> np.ndarray:
     """Seconds of both, `(rounds, 2)`, after one run each to compile."""
-    x, y = load_digits(return_X_y=True)
+    x, y = map(np.asarray, load_digits(return_X_y=True))
     x, y = (x[:1437] / 16).astype(np.float32), y[:1437]
     network, likelihood = jnn.mlp([64, 100, 10]), likelihoods.Categorical()
     contestants = (

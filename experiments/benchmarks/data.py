@@ -26,13 +26,13 @@ def write(workload: Workload, size: Size, folder: Path) -> Path:
 
 def digits(workload: Workload, size: Size) -> Data:
     """scikit-learn's 1,797 digits, within [0, 1]: 1,437 to train and 360 to test."""
-    x, y = sklearn.datasets.load_digits(return_X_y=True)
+    x, y = map(np.asarray, sklearn.datasets.load_digits(return_X_y=True))
     return _split(x / 16, y.astype(np.int32), 240 if size == "tiny" else 1437)
 
 
 def breast_cancer(workload: Workload, size: Size) -> Data:
     """scikit-learn's 569 cases, standardized: 455 to train and 114 to test; targets are a column of 0 and 1."""
-    x, y = sklearn.datasets.load_breast_cancer(return_X_y=True)
+    x, y = map(np.asarray, sklearn.datasets.load_breast_cancer(return_X_y=True))
     data = _split(x, y, 455)
     scaler: Any = StandardScaler().fit(data.x)
     return data._replace(

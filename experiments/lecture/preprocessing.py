@@ -46,7 +46,7 @@ class Problem:
 def wine(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """13 measurements in units of their own: one is in the hundreds, another below 1."""
     del seed
-    x, y = sklearn.datasets.load_wine(return_X_y=True)
+    x, y = map(np.asarray, sklearn.datasets.load_wine(return_X_y=True))
     return x.astype(np.float32), y.astype(np.int32)
 
 
