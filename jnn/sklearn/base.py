@@ -1,10 +1,10 @@
 """What both estimators share: preparing inputs, training an ensemble, predicting with it, keeping it."""
 
 import contextlib
-import math
 import warnings
 from collections.abc import Iterator
-from typing import Any, Literal, cast
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,81 +24,47 @@ from jnn.sklearn.plan import AUTO, Plan, make_plan
 from jnn.sklearn.scaling import Scaling
 from jnn.sklearn.shapes import rounded_up, with_rows
 from jnn.sklearn.training import Problem, Trained, train
+from jnn.training.splitting import split
 
 ROWS_AT_ONCE = 16_384
 """For predictions: so many that starting a program costs nothing, so few that hidden layers stay small."""
 
-
 Role = Literal["first", "again", "part"]
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class MLP(BaseEstimator):
     """The parameters of both estimators, and everything that does not depend on what the targets are."""
 
-    def __init__(
-        self,  # whatever is wrong with an argument is said by `fit`, as everywhere in scikit-learn
-        hidden_layer_sizes: Any = AUTO,
-        activation: Any = AUTO,
-        *,
-        solver: Any = "adam",
-        alpha: Any = AUTO,
-        batch_size: Any = AUTO,
-        learning_rate: Any = "constant",
-        learning_rate_init: Any = AUTO,
-        power_t: Any = 0.5,
-        max_iter: Any = AUTO,
-        shuffle: Any = True,
-        random_state: Any = None,
-        tol: Any = 1e-4,
-        verbose: Any = False,
-        warm_start: Any = False,
-        momentum: Any = 0.9,
-        nesterovs_momentum: Any = True,
-        early_stopping: Any = AUTO,
-        validation_fraction: Any = 0.1,
-        beta_1: Any = 0.9,
-        beta_2: Any = 0.999,
-        epsilon: Any = 1e-8,
-        n_iter_no_change: Any = AUTO,
-        max_fun: Any = 15000,
-        shortcuts: Any = False,
-        members: Any = AUTO,
-        standardize: Any = True,
-        likelihood: Any = None,
-        optimizer: Any = None,
-        dtype: Any = None,
-        device: Any = None,
-    ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.shortcuts = shortcuts
-        self.members = members
-        self.standardize = standardize
-        self.likelihood = likelihood
-        self.optimizer = optimizer
-        self.dtype = dtype
-        self.device = device
+    # Whatever is wrong with a parameter is said by `fit`, as everywhere in scikit-learn.
+    solver: Any = "adam"
+    alpha: Any = AUTO
+    batch_size: Any = AUTO
+    learning_rate: Any = "constant"
+    learning_rate_init: Any = AUTO
+    power_t: Any = 0.5
+    max_iter: Any = AUTO
+    shuffle: Any = True
+    random_state: Any = None
+    tol: Any = 1e-4
+    verbose: Any = False
+    warm_start: Any = False
+    momentum: Any = 0.9
+    nesterovs_momentum: Any = True
+    early_stopping: Any = AUTO
+    validation_fraction: Any = 0.1
+    beta_1: Any = 0.9
+    beta_2: Any = 0.999
+    epsilon: Any = 1e-8
+    n_iter_no_change: Any = AUTO
+    max_fun: Any = 15000
+    shortcuts: Any = False
+    members: Any = AUTO
+    standardize: Any = True
+    likelihood: Any = None
+    optimizer: Any = None
+    dtype: Any = None
+    device: Any = None
 
     # What classifier and regressor know.
 
@@ -122,14 +88,14 @@ class MLP(BaseEstimator):
         x, y, weights = self._examples(x, y, weights, "again" if warm else "first")
         if (X_val is None) != (y_val is None):
             raise ValueError("expected both X_val and y_val, or neither")
-        plan = make_plan(self.get_params(deep=False), rounded_up(len(x)), X_val is not None)
+        plan = make_plan(self.get_params(deep=False), len(x), X_val is not None)
         if not warm:
             self._begin(x, y, weights, plan)
         with self._settings():
             z = self._standardized(x)
             own = None if X_val is None else self._own_validation(X_val, y_val)
             key, fold_key = jax.random.split(self._key())
-            rows, held_out = self._division(plan, fold_key, len(x), self._classes_of(y), own is not None)
+            rows, held_out = self._divided(plan, fold_key, len(x), self._classes_of(y))
             problem = Problem(self.network_, self.likelihood_, z, y, weights, own)
             trained = train(
                 problem,
@@ -159,37 +125,27 @@ class MLP(BaseEstimator):
         for name in ("params_", "n_iter_"):
             self.__dict__.pop(name, None)
 
-    def _division(
-        self, plan: Plan, key: Any, n: int, classes: np.ndarray | None, own: bool
+    def _divided(
+        self, plan: Plan, key: Any, n: int, classes: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Each member's rows, and those that it holds out."""
-        if plan.validation is None or own:
+        if plan.validation is None or plan.validation == "own":
             return np.tile(np.arange(n), (plan.members, 1)), None
         if plan.validation == "folds":
             rows, held_out = ensembles.k_fold(key, n, plan.members, classes)
             return np.asarray(rows), np.asarray(held_out)
-        held = math.ceil(cast(float, plan.validation) * n)
-        self._check_validation(held, n, classes)
-        drawn = [self._held_out(k, n, held, classes) for k in jax.random.split(key, plan.members)]
-        return np.stack([np.setdiff1d(np.arange(n), h) for h in drawn]), np.stack(drawn)
+        if self.early_stopping is True:
+            self._check_held_out(plan.division(n)[1], classes)
+        parts = [split(k, n, plan.validation, classes) for k in jax.random.split(key, plan.members)]
+        rows, held_out = (np.stack([np.asarray(part[i]) for part in parts]) for i in range(2))
+        return rows, held_out
 
-    @staticmethod
-    def _held_out(key: Any, n: int, held: int, classes: np.ndarray | None) -> np.ndarray:
-        """`held` examples by chance, of each class in proportion."""
-        folds = ensembles.k_fold(key, n, max(2, n // held), classes)[1]
-        first = np.asarray(folds[0])
-        first = first[first >= 0]
-        if len(first) < held:
-            rest = np.setdiff1d(np.arange(n), first)
-            more = np.asarray(jax.random.permutation(jax.random.fold_in(key, 1), rest))
-            first = np.concatenate([first, more[: held - len(first)]])
-        return first[:held]
-
-    def _check_validation(self, held: int, n: int, classes: np.ndarray | None) -> None:
-        if held < 2 or n - held < 1:
+    def _check_held_out(self, count: int, classes: np.ndarray | None) -> None:
+        """Raise ValueError if that many examples, held out as the user asked for, are too few to say anything."""
+        if count < 2:
             raise ValueError(
-                f"The validation set is too small: validation_fraction={self.validation_fraction} of {n} examples is "
-                f"{held}. Increase 'validation_fraction' or the size of your dataset."
+                f"The validation set is too small: validation_fraction={self.validation_fraction} holds out {count}. "
+                "Increase 'validation_fraction' or the size of your dataset."
             )
 
     def _keep(self, trained: Trained, plan: Plan, n: int) -> None:
@@ -236,11 +192,12 @@ class MLP(BaseEstimator):
             self.n_iter_ = 0
             self.loss_curve_ = []
         with self._settings():
+            z = self._standardized(x)
             self._stream, self.params_, loss = streaming.one_pass(
                 self.network_,
                 self.likelihood_,
                 plan,
-                self._standardized(x),
+                z,
                 y,
                 weights,
                 key=jax.random.split(self._key())[0],  # as `fit` does: the same first weights
@@ -249,6 +206,7 @@ class MLP(BaseEstimator):
                 optimizer_state=self._stream,
                 shuffle=bool(self.shuffle),
             )
+            self._measure(z, y, held_out=None)
         self._last = self.params_
         self.n_iter_ += 1
         self.t_ += len(x)
@@ -380,7 +338,6 @@ class MLP(BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
-        tags.non_deterministic = False
         return tags
 
 

@@ -1,6 +1,7 @@
 """The classifier."""
 
 import os
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from jnn.sklearn.base import MLP, Role, if_it_streams
 from jnn.sklearn.plan import AUTO
 
 
+@dataclass(eq=False, repr=False)
 class MLPClassifier(ClassifierMixin, MLP):
     """A classifier that takes the place of `sklearn.neural_network.MLPClassifier`: same parameters, better defaults.
 
@@ -73,74 +75,9 @@ class MLPClassifier(ClassifierMixin, MLP):
     True
     """
 
-    def __init__(
-        self,
-        hidden_layer_sizes: Any = AUTO,
-        activation: Any = AUTO,
-        *,
-        solver: Any = "adam",
-        alpha: Any = AUTO,
-        batch_size: Any = AUTO,
-        learning_rate: Any = "constant",
-        learning_rate_init: Any = AUTO,
-        power_t: Any = 0.5,
-        max_iter: Any = AUTO,
-        shuffle: Any = True,
-        random_state: Any = None,
-        tol: Any = 1e-4,
-        verbose: Any = False,
-        warm_start: Any = False,
-        momentum: Any = 0.9,
-        nesterovs_momentum: Any = True,
-        early_stopping: Any = AUTO,
-        validation_fraction: Any = 0.1,
-        beta_1: Any = 0.9,
-        beta_2: Any = 0.999,
-        epsilon: Any = 1e-8,
-        n_iter_no_change: Any = AUTO,
-        max_fun: Any = 15000,
-        shortcuts: Any = False,
-        members: Any = AUTO,
-        standardize: Any = True,
-        likelihood: Any = None,
-        optimizer: Any = None,
-        dtype: Any = None,
-        device: Any = None,
-        class_weight: Any = None,
-    ) -> None:
-        super().__init__(
-            hidden_layer_sizes,
-            activation,
-            solver=solver,
-            alpha=alpha,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            learning_rate_init=learning_rate_init,
-            power_t=power_t,
-            max_iter=max_iter,
-            shuffle=shuffle,
-            random_state=random_state,
-            tol=tol,
-            verbose=verbose,
-            warm_start=warm_start,
-            momentum=momentum,
-            nesterovs_momentum=nesterovs_momentum,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            beta_1=beta_1,
-            beta_2=beta_2,
-            epsilon=epsilon,
-            n_iter_no_change=n_iter_no_change,
-            max_fun=max_fun,
-            shortcuts=shortcuts,
-            members=members,
-            standardize=standardize,
-            likelihood=likelihood,
-            optimizer=optimizer,
-            dtype=dtype,
-            device=device,
-        )
-        self.class_weight = class_weight
+    hidden_layer_sizes: Any = AUTO
+    activation: Any = AUTO
+    class_weight: Any = field(default=None, kw_only=True)
 
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None
@@ -228,10 +165,12 @@ class MLPClassifier(ClassifierMixin, MLP):
     def _classes_of(self, y: np.ndarray) -> np.ndarray | None:
         return None if self._multilabel else y.reshape(len(y)).astype(int)
 
-    def _check_validation(self, held: int, n: int, classes: np.ndarray | None) -> None:
-        super()._check_validation(held, n, classes)
-        counts = np.bincount(classes, minlength=len(self.classes_)) if classes is not None else np.array([2])
-        if (rare := (counts > 0) & (counts < 2)).any():
+    def _check_held_out(self, count: int, classes: np.ndarray | None) -> None:
+        super()._check_held_out(count, classes)
+        if classes is None:
+            return
+        numbers, found = np.unique(classes, return_counts=True)
+        if (rare := numbers[found < 2]).size:
             names = [str(label) for label in self.classes_[rare]]
             raise ValueError(
                 "The least populated classes in y have only 1 member, which is too few to hold out a stratified part "

@@ -15,7 +15,7 @@ E = TypeVar("E", bound=Any)
 
 PARTS = ("network_", "likelihood_", "params_")
 SCALINGS = ("_scaling", "_target_scaling")
-LEFT_OUT = ("_random", "_stream", "_last", "_own")
+LEFT_OUT = ("_random", "_stream", "_last")
 """What only goes on training needs: a loaded estimator predicts, and starts a stream with new moments."""
 
 
@@ -35,7 +35,7 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
         "estimator": type(estimator).__name__,
         "parameters": given,
         "own_likelihood": getattr(estimator, "likelihood", None) is not None,
-        "fitted": {k: v for k, v in own.items() if k not in (*PARTS, *SCALINGS, *LEFT_OUT) and not k.startswith("__")},
+        "fitted": {k: v for k, v in own.items() if k not in (*PARTS, *SCALINGS, *LEFT_OUT)},
         "scalings": {k: [own[k].mean, own[k].scale] for k in SCALINGS if own.get(k) is not None},
     }
     inputs, target = (own.get(name) for name in SCALINGS)

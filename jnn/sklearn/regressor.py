@@ -1,6 +1,7 @@
 """The regressor."""
 
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from jnn.sklearn.plan import AUTO
 from jnn.sklearn.scaling import Scaling
 
 
+@dataclass(eq=False, repr=False)
 class MLPRegressor(RegressorMixin, MLP):
     """A regressor that takes the place of `sklearn.neural_network.MLPRegressor`: same parameters, better defaults.
 
@@ -61,7 +63,8 @@ class MLPRegressor(RegressorMixin, MLP):
     Attributes:
         network_, params_, likelihood_: what was trained, for jnn's own functions; `params_` has an axis over members.
         noise_: standard deviation of the targets around the members' predictions, for each target, as far as the
-            likelihood does not say it itself: from the examples held out, else from the training examples.
+            likelihood does not say it itself: from the examples held out, else from the training examples (of a stream,
+            its last part).
         n_iter_: epochs run, by the member that ran longest.
         best_iteration_: the epoch of each member's best hypothesis.
         loss_curve_: mean training risk by epoch.
@@ -76,74 +79,9 @@ class MLPRegressor(RegressorMixin, MLP):
     >>> mean, deviation = model.predict(x, return_std=True)
     """
 
-    def __init__(
-        self,
-        loss: Any = "squared_error",
-        hidden_layer_sizes: Any = AUTO,
-        activation: Any = AUTO,
-        *,
-        solver: Any = "adam",
-        alpha: Any = AUTO,
-        batch_size: Any = AUTO,
-        learning_rate: Any = "constant",
-        learning_rate_init: Any = AUTO,
-        power_t: Any = 0.5,
-        max_iter: Any = AUTO,
-        shuffle: Any = True,
-        random_state: Any = None,
-        tol: Any = 1e-4,
-        verbose: Any = False,
-        warm_start: Any = False,
-        momentum: Any = 0.9,
-        nesterovs_momentum: Any = True,
-        early_stopping: Any = AUTO,
-        validation_fraction: Any = 0.1,
-        beta_1: Any = 0.9,
-        beta_2: Any = 0.999,
-        epsilon: Any = 1e-8,
-        n_iter_no_change: Any = AUTO,
-        max_fun: Any = 15000,
-        shortcuts: Any = False,
-        members: Any = AUTO,
-        standardize: Any = True,
-        likelihood: Any = None,
-        optimizer: Any = None,
-        dtype: Any = None,
-        device: Any = None,
-    ) -> None:
-        super().__init__(
-            hidden_layer_sizes,
-            activation,
-            solver=solver,
-            alpha=alpha,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            learning_rate_init=learning_rate_init,
-            power_t=power_t,
-            max_iter=max_iter,
-            shuffle=shuffle,
-            random_state=random_state,
-            tol=tol,
-            verbose=verbose,
-            warm_start=warm_start,
-            momentum=momentum,
-            nesterovs_momentum=nesterovs_momentum,
-            early_stopping=early_stopping,
-            validation_fraction=validation_fraction,
-            beta_1=beta_1,
-            beta_2=beta_2,
-            epsilon=epsilon,
-            n_iter_no_change=n_iter_no_change,
-            max_fun=max_fun,
-            shortcuts=shortcuts,
-            members=members,
-            standardize=standardize,
-            likelihood=likelihood,
-            optimizer=optimizer,
-            dtype=dtype,
-            device=device,
-        )
-        self.loss = loss
+    loss: Any = "squared_error"
+    hidden_layer_sizes: Any = AUTO
+    activation: Any = AUTO
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None) -> "MLPRegressor":
         """Train.

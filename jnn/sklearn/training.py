@@ -78,7 +78,7 @@ def train(
     if plan.optimizer is None:
         return _by_scipy(problem, plan, key, start)
     padded = rounded_up(len(problem.x))
-    places = padded if held_out is None else padded - padded * held_out.shape[1] // len(problem.x)
+    places, places_held_out = plan.division(padded)  # no fewer than any number of examples that is rounded up so
     weights = problem.weights
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DivergenceWarning)  # the estimator says so in scikit-learn's way
@@ -94,8 +94,8 @@ def train(
             batch_size=plan.batch_size,
             shuffle=shuffle,
             weights=None if weights is None else with_rows(weights.astype(problem.x.dtype), padded),
-            rows=with_places(rows, max(places, rows.shape[1])),
-            held_out=None if held_out is None else with_places(held_out, rounded_up(held_out.shape[1])),
+            rows=with_places(rows, places),
+            held_out=None if held_out is None else with_places(held_out, places_held_out),
             validation=problem.validation,
             stopping=plan.rules or None,
             weight_decay=plan.alpha,
@@ -141,7 +141,7 @@ def _unravel(network: Network, dtype: Any) -> Callable[[Array], Params]:
 
 
 def _by_scipy(problem: Problem, plan: Plan, key: Array, start: Params | None) -> Trained:
-    """L-BFGS on all examples, one member after another: SciPy's is several times as fast as a compiled one."""
+    """L-BFGS on all examples, one member after another: SciPy's needs no more compiled than the gradient."""
     n, padded, dtype = len(problem.x), rounded_up(len(problem.x)), problem.x.dtype
     weights = np.ones(n) if problem.weights is None else problem.weights
     x, y = jnp.asarray(with_rows(problem.x, padded)), jnp.asarray(with_rows(problem.y, padded))

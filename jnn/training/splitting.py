@@ -9,7 +9,7 @@ from jaxtyping import Array, Int, Key
 
 
 def split(
-    key: Key[Array, ""], count: int, fraction: float, classes: Int[Array, "count"] | None = None
+    key: Key[Array, ""], count: int, fraction: float, classes: Int[Array | np.ndarray, "count"] | None = None
 ) -> tuple[Int[Array, "train"], Int[Array, "held_out"]]:
     """Draw `round(fraction · count)` examples for validation; stratified if their classes are given.
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -15,9 +16,11 @@ from sklearn.preprocessing import MinMaxScaler
 
 import jnn
 from jnn import likelihoods, persistence
+from jnn.ensembles.scheduling import start_lanes
 from jnn.sklearn import MLPClassifier, MLPRegressor
 from jnn.sklearn.plan import make_plan
 from jnn.sklearn.shapes import rounded_up
+from jnn.training.program import run_lanes
 
 X, Y = load_wine(return_X_y=True)
 XR, YR = load_diabetes(return_X_y=True)
@@ -91,6 +94,9 @@ def test_examples_of_ones_own_for_validation() -> None:
     assert len(model.validation_curve_) == model.n_iter_
     with pytest.raises(ValueError, match="both X_val and y_val"):
         model.fit(X, Y, X_val=X)
+    for chosen, said in (({"solver": "lbfgs"}, "does not validate"), ({"early_stopping": False}, "=False was given")):
+        with pytest.raises(ValueError, match=said):
+            MLPClassifier(**SMALL, **chosen).fit(X, Y, X_val=X, y_val=Y)
     with pytest.raises(ValueError, match="features"):
         model.fit(X, Y, X_val=X[:, :3], y_val=Y)
     one = MLPClassifier(**{**SMALL, "members": 1}).fit(X, Y, X_val=X, y_val=Y)
@@ -149,11 +155,57 @@ def test_in_a_pipeline_and_a_grid() -> None:
 
 
 def test_folds_share_one_program() -> None:
-    """Sizes are rounded up, at most by an eighth."""
-    assert {rounded_up(n) for n in range(129, 145)} == {144}
-    for n in range(1, 3000):
+    model = MLPClassifier(**SMALL)
+    model.fit(X[:137], Y[:137])
+    compiled = run_lanes._cache_size(), start_lanes._cache_size()
+    for n in (138, 141, 144):
+        model.fit(X[-n:], Y[-n:])
+    assert (run_lanes._cache_size(), start_lanes._cache_size()) == compiled
+    model.fit(X[:145], Y[:145])  # the next size
+    assert run_lanes._cache_size() > compiled[0]
+
+
+@pytest.mark.parametrize("chosen", [{}, {"members": 3}, {"members": 1}, {"early_stopping": True}, {"max_iter": 9}])
+def test_places_suffice_for_every_size_that_is_rounded_up(chosen) -> None:
+    for n in range(20, 3000):
         assert n <= rounded_up(n) <= n * 9 / 8 + 1
-        assert rounded_up(rounded_up(n)) == rounded_up(n)
+        plan = make_plan(MLPClassifier(**chosen).get_params(), n, own_validation=False)
+        for need, place in zip(plan.division(n), plan.division(rounded_up(n)), strict=True):
+            assert need <= place
+
+
+def test_inverse_scaling_is_scikit_learns() -> None:
+    """η / (t + 1)^p with t the examples seen, changed at the ends of epochs."""
+    chosen = {
+        "solver": "sgd",
+        "learning_rate": "invscaling",
+        "learning_rate_init": 0.2,
+        "momentum": 0,
+        "batch_size": 50,
+    }
+    plan = make_plan(MLPClassifier(**chosen).get_params(), 150, own_validation=False)
+    state, steps = plan.optimizer.init(1.0), []
+    for _ in range(9):
+        step, state = plan.optimizer.update(jnp.ones(()), state)
+        steps.append(-float(step))
+    expected = np.repeat(0.2 / np.sqrt([1, 151, 301]), 3)
+    np.testing.assert_allclose(steps, expected, rtol=1e-6)
+
+
+def test_a_class_of_one_example_is_no_obstacle() -> None:
+    y = Y.copy()
+    y[0] = 3
+    for members in (1, 2):
+        model = MLPClassifier(**{**SMALL, "members": members}).fit(X, y)
+        assert model.predict_proba(X).shape == (len(X), 4)
+
+
+def test_a_stream_has_a_deviation_too() -> None:
+    model = MLPRegressor(members=1, hidden_layer_sizes=8, random_state=0, learning_rate_init=0.01)
+    for _ in range(40):
+        model.partial_fit(XR, YR)
+    mean, deviation = model.predict(XR, return_std=True)
+    assert deviation.mean() == pytest.approx(np.sqrt(np.mean((mean - YR) ** 2)), rel=1e-3)  # one member: all noise
 
 
 WRONG = [
@@ -177,6 +229,7 @@ WRONG = [
     ({"members": 0}, "members"),
     ({"shuffle": "no"}, "shuffle"),
     ({"optimizer": "adam"}, "optimizer"),
+    ({"dtype": "float8"}, "dtype"),
 ]
 
 

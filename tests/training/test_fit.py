@@ -31,7 +31,7 @@ def assert_close(got, expected, rtol=1e-10):
 # --- mini-batches: inputs are unit vectors, so the i-th weight's gradient shows how often example i counted
 
 
-def batches(n, key, epochs, reduction="mean", weights=None, batch_size=None, validation=None):
+def batches(n, key, epochs, reduction="mean", weights=None, batch_size=None, validation=None, shuffle=True):
     """Counts `(epochs, steps, n)` of every example in every step, and the result."""
     trained = n if validation is None else n - round(validation * n)
     steps = -(-trained // min(batch_size or n, trained))
@@ -40,6 +40,7 @@ def batches(n, key, epochs, reduction="mean", weights=None, batch_size=None, val
         key=key,
         epochs=epochs,
         batch_size=batch_size,
+        shuffle=shuffle,
         optimizer=recorder(steps * epochs, rate=0.05),
         reduction=reduction,
         weights=weights,
@@ -83,6 +84,12 @@ def test_shuffling_differs_by_epoch_and_key_and_is_reproducible(key):
     assert len({tuple(epoch) for epoch in first}) == 3
     np.testing.assert_array_equal(first, order(key))
     assert not np.array_equal(first, order(jax.random.fold_in(key, 1)))
+
+
+def test_without_shuffling_examples_come_as_they_are(key):
+    counts, _, _ = batches(7, key, 2, batch_size=3, shuffle=False)
+    for epoch in counts:
+        assert [np.flatnonzero(step).tolist() for step in epoch] == [[0, 1, 2], [3, 4, 5], [6]]
 
 
 @pytest.mark.parametrize(("batch_size", "sizes"), [(3, [3, 3, 2]), (None, [8]), (9, [8])])
