@@ -36,7 +36,7 @@ from sklearn.preprocessing import StandardScaler
 from experiments.command_line import rich_table
 from experiments.experiment import Table
 from experiments.proben1 import files
-from experiments.statistics import over_splits
+from experiments.statistics import calibration_error, over_splits
 from jnn.sklearn import MLPClassifier
 
 MODELS: dict[str, Callable[[int], Any]] = {
@@ -79,14 +79,6 @@ def sets(folder: Path | None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return found
 
 
-def calibration_error(p: np.ndarray, y: np.ndarray, bins: int = 10) -> float:
-    """Σ_b n_b / n |share that was right in bin b − mean probability said in it|, of the most probable classes."""
-    said, right = p.max(axis=1), p.argmax(axis=1) == y
-    place = np.minimum((said * bins).astype(int), bins - 1)
-    gaps = [abs(right[place == b].mean() - said[place == b].mean()) * (place == b).mean() for b in np.unique(place)]
-    return float(np.sum(gaps))
-
-
 def evaluate(name: str, x: np.ndarray, y: np.ndarray, repeats: int, seed: int) -> list[Score]:
     """Cross-validate every model on one set, all on the same folds."""
     folds = list(RepeatedStratifiedKFold(n_splits=FOLDS, n_repeats=repeats, random_state=seed).split(x, y))
@@ -103,7 +95,7 @@ def evaluate(name: str, x: np.ndarray, y: np.ndarray, repeats: int, seed: int) -
             p = fitted.predict_proba(x[test])
             values["log-loss"].append(float(log_loss(y[test], p, labels=np.unique(y))))
             values["error"].append(100 * float(np.mean(p.argmax(axis=1) != y[test])))
-            values["calibration"].append(calibration_error(p, y[test]))
+            values["calibration"].append(float(calibration_error(p.max(axis=1), p.argmax(axis=1) == y[test])))
         scores.append(Score(name, model, values, seconds[1:]))
     return scores
 

@@ -62,7 +62,24 @@ def inside(e: Estimate, low: float, high: float) -> bool | None:
     return True if low <= e.low and e.high <= high else False if e.high < low or e.low > high else None
 
 
+def above(*estimates: Estimate, than: float = 0.0) -> bool | None:
+    """Whether all figures lie above a bound: yes if all intervals do, no if one lies below, else open."""
+    return True if all(e.low > than for e in estimates) else False if any(e.high < than for e in estimates) else None
+
+
+def below(*estimates: Estimate, than: float = 0.0) -> bool | None:
+    """Whether all figures lie below a bound: yes if all intervals do, no if one lies above, else open."""
+    return True if all(e.high < than for e in estimates) else False if any(e.low > than for e in estimates) else None
+
+
 def direction(estimates: Sequence[Estimate]) -> bool | None:
     """True if some intervals lie above 0 and none below, False if some lie below and none above, else None."""
     above, below = any(e.low > 0 for e in estimates), any(e.high < 0 for e in estimates)
     return above if above != below else None
+
+
+def calibration_error(probability: np.ndarray, happened: np.ndarray, bins: int = 10) -> np.ndarray:
+    """Σ_b n_b/n |share that happened − mean probability| over equal bins; axes before the last are data sets."""
+    chosen = np.minimum((probability * bins).astype(int), bins - 1)
+    gaps = [np.abs(np.mean((happened - probability) * (chosen == b), axis=-1)) for b in range(bins)]
+    return np.sum(gaps, axis=0)

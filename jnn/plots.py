@@ -7,7 +7,7 @@ Each function draws on the axes it is given, or on new ones, and returns them. T
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from scipy.stats import binomtest
 
 try:
     import matplotlib.pyplot as plt
@@ -190,25 +190,17 @@ def plot_calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 
     groups = [np.flatnonzero(place == b) for b in np.unique(place)]
     mean = np.array([said[g].mean() for g in groups])
     share = np.array([true[g].mean() for g in groups])
-    low, high = _wilson(share, np.array([len(g) for g in groups]))
+    intervals = [binomtest(int(true[g].sum()), len(g)).proportion_ci(method="wilson") for g in groups]
+    reach = [share - [i.low for i in intervals], [i.high for i in intervals] - share]
     ax = _axes(ax)
     ax.plot([0, 1], [0, 1], ":", color="0.5", label="as said")
-    ax.errorbar(mean, share, [share - low, high - share], fmt="o-", color=TRAIN, capsize=2, label="found, 95%")
+    ax.errorbar(mean, share, np.maximum(reach, 0), fmt="o-", color=TRAIN, capsize=2, label="found, 95%")
     ax.set_xlabel("probability that was said")
     ax.set_ylabel("share that was true")
     ax.set_xlim(-0.02, 1.02)
     ax.set_ylim(-0.02, 1.02)
     ax.legend()
     return ax
-
-
-def _wilson(
-    share: Float[np.ndarray, "bins"], count: Int[np.ndarray, "bins"], z: float = 1.959964
-) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's interval for a share of `count` cases (Wilson 1927); it holds the share itself."""
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    reach = z / (1 + z * z / count) * np.sqrt(share * (1 - share) / count + z * z / (4 * count**2))
-    return np.minimum(np.maximum(middle - reach, 0), share), np.maximum(np.minimum(middle + reach, 1), share)
 
 
 def _axes(ax: Axes | None) -> Axes:

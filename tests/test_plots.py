@@ -4,7 +4,6 @@ import jax
 import matplotlib as mpl
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 from sklearn.datasets import load_iris
 
 import jnn
@@ -62,9 +61,12 @@ def test_calibration_shows_shares_with_their_intervals() -> None:
     ax = plots.plot_calibration(p, y, bins=5)
     points = ax.containers[0].lines[0]
     np.testing.assert_allclose(points.get_xdata(), points.get_ydata(), atol=0.11)  # 200 each: ± 0.035 standard error
-    low, high = plots._wilson(np.array([0.25]), np.array([40]))
-    interval = binomtest(10, 40).proportion_ci(method="wilson")
-    np.testing.assert_allclose([low[0], high[0]], [interval.low, interval.high], rtol=1e-6)
+    _, _, (bars,) = plots.plot_calibration(np.full(40, 0.55), np.arange(40) // 30).containers[0].lines
+    ends = bars.get_segments()[0][:, 1]
+    z, share = 1.959963984540054, 0.25  # Wilson's interval, written out: 10 of 40
+    middle = (share + z * z / 80) / (1 + z * z / 40)
+    reach = z / (1 + z * z / 40) * np.sqrt(share * (1 - share) / 40 + z * z / 6400)
+    np.testing.assert_allclose(ends, [middle - reach, middle + reach], rtol=1e-6)
     believed = np.clip(3 * (p - 0.5) + 0.5, 0, 1)  # too sure
     worse = plots.plot_calibration(believed, y, bins=5).containers[0].lines[0]
     assert np.abs(worse.get_xdata() - worse.get_ydata()).max() > 0.1

@@ -268,7 +268,7 @@ def learning(risks: Mapping[str, np.ndarray]) -> Verdict:
     change = statistics.over_seeds(logs["without"] - logs["with"])
     return Verdict(
         "Networks reach a lower risk with the correction, each at its best α.",
-        True if change.low > 0 else False if change.high < 0 else None,
+        statistics.above(change),
         f"Best α of {', '.join(map(str, RATES))}: {RATES[best['with']]} with it, {RATES[best['without']]} without. The "
         f"risk without it is {10**change.mean:.2f} times (95% interval {10**change.low:.2f} to {10**change.high:.2f}) "
         f"that with it, on {half} networks that α was not chosen by.",

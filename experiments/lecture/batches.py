@@ -130,11 +130,7 @@ def sooner(found: list[Learned]) -> Verdict:
     ratios = {m.name: against_batch(found, place, 1 - 0.05 / 2) for place, m in enumerate(found) if place}
     return Verdict(
         "Mini-batch and online learning learn more from the same number of examples than batch learning.",
-        True
-        if all(e.high < 0 for e in ratios.values())
-        else False
-        if any(e.low > 0 for e in ratios.values())
-        else None,
+        statistics.below(*ratios.values()),
         f"Test risk after {found[0].curves.shape[1]} passes, in units of batch learning's (joint 95% intervals over "
         f"{len(found[0].curves)} initial weights): "
         + "; ".join(f"{name} {10**e.mean:.2f} ({10**e.low:.2f} to {10**e.high:.2f})" for name, e in ratios.items())
@@ -154,7 +150,7 @@ def smaller_rate(found: list[Learned]) -> list[Verdict]:
         verdicts.append(
             Verdict(
                 f"Online learning needs a smaller learning {claim}.",
-                True if e.high < 0 else False if e.low > 0 else None,
+                statistics.below(e),
                 f"The best of the sweep for online learning is {10**e.mean:.2g} times that for batch learning "
                 f"(95%: {10**e.low:.2g} to {10**e.high:.2g}, over {len(ours)} initial weights).",
             )

@@ -196,7 +196,7 @@ def saves(found: list[Curves]) -> Verdict:
     estimates = [c.problem.estimate(s, 1 - 0.05 / len(found)) for c, s in saved.values()]
     return Verdict(
         "The hypothesis with the lowest validation risk has a lower risk than the last one.",
-        True if all(e.low > 0 for e in estimates) else False if any(e.high < 0 for e in estimates) else None,
+        statistics.above(*estimates),
         "Test risk saved (joint 95% intervals): "
         + "; ".join(
             f"{title}: {e.mean:.3f} ({e.low:.3f} to {e.high:.3f}) of {c.test[:, -1].mean():.3f}, chosen after "
@@ -220,7 +220,7 @@ def near(found: list[Curves]) -> Verdict:
     ]
     return Verdict(
         "Few validation examples suffice to choose: they save more than half of what could be saved.",
-        True if all(e.low > 0 for e in estimates) else False if any(e.high < 0 for e in estimates) else None,
+        statistics.above(*estimates),
         f"Test risk saved, of what the best epoch by the test risk itself would save: {'; '.join(words)}. Saved less "
         "half of that, joint 95% intervals: "
         + ", ".join(f"{e.mean:.3f} ({e.low:.3f} to {e.high:.3f})" for e in estimates)

@@ -125,13 +125,6 @@ def fitted_noise(a: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.sqrt(np.mean((y[:, :TRAIN] - a[:, :TRAIN]) ** 2, axis=(1, 2)))
 
 
-def calibration_error(probability: np.ndarray, happened: np.ndarray) -> np.ndarray:
-    """Σ_b n_b/n |share that happened − mean probability| over BINS equal bins, for each data set, `(seeds,)`."""
-    chosen = np.minimum((probability * BINS).astype(int), BINS - 1)
-    gaps = [np.abs(np.mean((happened - probability) * (chosen == b), axis=1)) for b in range(BINS)]
-    return np.sum(gaps, axis=0)
-
-
 def top(probability: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The probability of the class that is thought most likely, and whether it is the true one."""
     return probability.max(axis=-1), (probability.argmax(axis=-1) == y).astype(float)
@@ -149,12 +142,12 @@ class Probabilities:
     @property
     def excess(self) -> np.ndarray:
         """The calibration error beyond that of the true probabilities, which is not 0 in a sample."""
-        return self.error - calibration_error(self.true, self.happened_to_true)
+        return self.error - statistics.calibration_error(self.true, self.happened_to_true)
 
     @property
     def error(self) -> np.ndarray:
         """The calibration error of each network."""
-        return calibration_error(self.predicted, self.happened)
+        return statistics.calibration_error(self.predicted, self.happened)
 
 
 def poisson_nll(a: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -284,7 +277,7 @@ def better(one: str, other: str, data: str, nll: Mapping[str, np.ndarray]) -> Ve
     change = statistics.over_seeds(nll[other] - nll[one])
     return Verdict(
         f"On {data}, a network with {one} gives new examples a higher probability than one with {other}.",
-        True if change.low > 0 else False if change.high < 0 else None,
+        statistics.above(change),
         f"−ln p of a test example is lower by {change.mean:.3f} ({change.low:.3f} to {change.high:.3f}).",
     )
 
@@ -319,8 +312,8 @@ def _nll_table(nll: Mapping[str, np.ndarray], classes: Mapping[str, Probabilitie
         sharper = p.predicted**2 / (p.predicted**2 + (1 - p.predicted) ** 2)
         for name, error in (
             ("network", p.error),
-            ("true probabilities", calibration_error(p.true, p.happened_to_true)),
-            ("network, overconfident", calibration_error(sharper, p.happened)),
+            ("true probabilities", statistics.calibration_error(p.true, p.happened_to_true)),
+            ("network, overconfident", statistics.calibration_error(sharper, p.happened)),
         ):
             rows.append([f"calibration error, {kind} classes, {name}", _figure(error)])
     return Table(

@@ -198,7 +198,7 @@ def tolerant(found: dict[str, Runs], names: list[str]) -> Verdict:
     more = statistics.over_seeds((ours - plain).mean(axis=0))
     return Verdict(
         "Rprop depends less on its initial step size than steepest descent on its learning rate.",
-        True if more.low > 0 else False if more.high < 0 else None,
+        statistics.above(more),
         f"Of the {np.log10(RATES[-1] / RATES[0]):.1f} decades of the sweep, those that end within a factor of "
         f"{NEARLY:g} of the best, iRprop+ and steepest descent: "
         + "; ".join(f"{p}: {a.mean():.1f} and {b.mean():.1f}" for p, a, b in zip(names, ours, plain, strict=True))

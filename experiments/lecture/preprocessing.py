@@ -211,7 +211,7 @@ def sooner(found: Found, one: str, other: str) -> Verdict:
     share = statistics.share(round(wins), len(first))
     return Verdict(
         f"{found.problem.title}: networks learn sooner from {one} than from {other} inputs.",
-        True if share.low > 0.5 else False if share.high < 0.5 else None,
+        statistics.above(share, than=0.5),
         f"In {wins:g} of {len(first)} pairs (95% interval {100 * share.low:.0f} to {100 * share.high:.0f}%) they reach "
         f"a risk of {found.problem.target} in fewer epochs; the medians are {_epochs(first, found, one)} and "
         f"{_epochs(second, found, other)}.",

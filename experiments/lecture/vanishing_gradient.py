@@ -190,7 +190,7 @@ def vanishes(found: Deltas) -> Verdict:
     """Whether |δ| shrinks at every scale."""
     paces = [found.pace(place) for place in range(len(SCALES))]
     words = [f"{10**e.mean:.3f} at c = {c:.2g}" for c, e in zip(SCALES, paces, strict=True)]
-    holds = True if all(e.high < 0 for e in paces) else False if any(e.low > 0 for e in paces) else None
+    holds = statistics.below(*paces)
     return Verdict(
         "With logistic neurons |δ| vanishes exponentially with the layers, at every size of the weights tried.",
         holds,

@@ -161,7 +161,7 @@ def trend(size: np.ndarray, figure: np.ndarray) -> statistics.Estimate:
 def follows(size: np.ndarray, figure: np.ndarray) -> tuple[bool | None, str]:
     """Whether the figure grows with the size of the weights, and the exponent in words."""
     e = trend(size, figure)
-    holds = True if e.low > 0 else False if e.high < 0 else None
+    holds = statistics.above(e)
     return holds, f"∝ ‖w‖ to the power of {e.mean:.2f} (95%: {e.low:.2f} to {e.high:.2f}, over {len(size)} seeds)"
 
 
@@ -194,7 +194,7 @@ def helps(found: Fits) -> Verdict:
     e = statistics.over_seeds(np.log(found.risk[half:, chosen] / found.risk[half:, 0]))
     return Verdict(
         "Weight decay lowers the risk.",
-        True if e.high < 0 else False if e.low > 0 else None,
+        statistics.below(e),
         f"γ = {GAMMAS[chosen]:g}, chosen on half of the seeds, multiplies the risk of the other half by "
         f"{np.exp(e.mean):.2f} (95%: {np.exp(e.low):.2f} to {np.exp(e.high):.2f}).",
     )
@@ -209,7 +209,7 @@ def spare(found: dict[str, Fits]) -> Verdict:
     growth = statistics.over_seeds(np.log(ours.output[:, -1] / ours.output[:, 0]))
     return Verdict(
         "The weights of linear output neurons are better left out of the norm.",
-        True if e.high < 0 else False if e.low > 0 else None,
+        statistics.below(e),
         f"At the best γ of each, chosen on half of the seeds, the risk with spared outputs is {np.exp(e.mean):.2f} "
         f"times that with all weights decaying, on the other half (95%: {np.exp(e.low):.2f} to {np.exp(e.high):.2f}). "
         f"Spared outputs make up for small hidden weights: from γ = 0 to {GAMMAS[-1]:g} their norm changes by a factor "

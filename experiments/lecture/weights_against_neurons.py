@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from scipy import stats
 
 import jnn
-from experiments import drawing
+from experiments import drawing, statistics
 from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict
 from experiments.statistics import Estimate
 from jnn.networks import Params
@@ -228,7 +228,7 @@ def run(session: Session) -> Outcome:
 
 
 def _holds(found: Effects) -> bool | None:
-    return True if found.difference.low > 0 else False if found.difference.high < 0 else None
+    return statistics.above(found.difference)
 
 
 def random_verdict(name: str, found: Effects) -> Verdict:

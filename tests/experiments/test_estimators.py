@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import pytest
 
 from experiments import estimators
 from experiments.estimators import Score
@@ -26,14 +25,6 @@ def test_the_test_over_sets_can_turn_out_either_way() -> None:
     assert lower == "log-loss: lower than scikit-learn MLP on 8 of 8 sets, signed-rank p = 0.0039"  # 2^-8
     higher = estimators.signed_rank(scores([0.3 + 0.01 * n for n in range(8)], [0.2] * 8), "log-loss")
     assert "on 0 of 8 sets, signed-rank p = 1" in higher
-
-
-def test_calibration_error_of_known_cases() -> None:
-    p = np.array([[0.75, 0.25]] * 4)
-    assert estimators.calibration_error(p, np.array([0, 0, 0, 1])) == 0
-    assert estimators.calibration_error(p, np.array([1, 1, 1, 1])) == 0.75
-    half = np.array([[0.75, 0.25]] * 2 + [[0.95, 0.05]] * 2)
-    assert estimators.calibration_error(half, np.array([0, 0, 0, 0])) == pytest.approx((0.25 + 0.05) / 2)
 
 
 def test_a_run_prints_and_saves_every_fold(monkeypatch, tmp_path, capsys) -> None:

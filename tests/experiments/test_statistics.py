@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import sklearn.calibration
 from scipy import stats
 
 from experiments import statistics
@@ -35,3 +36,24 @@ def test_direction_needs_an_interval_on_one_side_and_none_on_the_other() -> None
     assert statistics.direction([below, around]) is False
     assert statistics.direction([above, below]) is None
     assert statistics.direction([around]) is None
+
+
+def test_calibration_error_is_scikit_learns_curve() -> None:
+    rng = np.random.default_rng(0)
+    p = rng.random(500)
+    happened = (rng.random(500) < p**2).astype(float)
+    share, said = sklearn.calibration.calibration_curve(happened, p, n_bins=10)
+    counts, _ = np.histogram(p, bins=10, range=(0, 1))
+    expected = np.sum(counts / 500 * np.abs(share - said))
+    assert statistics.calibration_error(p[None], happened[None])[0] == pytest.approx(expected)
+    certain = statistics.calibration_error(np.full(4, 0.75), np.zeros(4))
+    assert certain == 0.75
+
+
+@pytest.mark.parametrize(("means", "expected"), [((2.0, 3.0), True), ((2.0, 0.0), None), ((2.0, -2.0), False)])
+def test_all_figures_lie_above_or_below(means: tuple[float, ...], expected: bool | None) -> None:
+    estimates = [statistics.Estimate(m, 0.5, m - 1, m + 1) for m in means]
+    mirrored = [statistics.Estimate(-m, 0.5, -m - 1, -m + 1) for m in means]
+    assert statistics.above(*estimates) is statistics.below(*mirrored) is expected
+    moved = [statistics.Estimate(e.mean + 5, 0.5, e.low + 5, e.high + 5) for e in estimates]
+    assert statistics.above(*moved, than=5.0) is expected

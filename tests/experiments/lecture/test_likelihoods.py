@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import sklearn.calibration
 from scipy import stats
 
 from experiments.lecture import likelihoods
@@ -23,16 +22,6 @@ def test_data_are_drawn_from_their_truth(kind: str) -> None:
     difference = (y - truth).reshape(-1, y.shape[-1])
     z = difference.mean(axis=0) / (difference.std(axis=0) / np.sqrt(len(difference)))
     assert np.abs(z).max() < 4
-
-
-def test_calibration_error_is_scikit_learns_curve() -> None:
-    rng = np.random.default_rng(0)
-    p = rng.random(500)
-    happened = (rng.random(500) < p**2).astype(float)
-    share, said = sklearn.calibration.calibration_curve(happened, p, n_bins=likelihoods.BINS)
-    counts, _ = np.histogram(p, bins=likelihoods.BINS, range=(0, 1))
-    expected = np.sum(counts / 500 * np.abs(share - said))
-    assert likelihoods.calibration_error(p[None], happened[None])[0] == pytest.approx(expected)
 
 
 def test_a_rounded_normal_is_a_distribution_over_counts() -> None:
