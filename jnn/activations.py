@@ -339,8 +339,14 @@ def _silu(a: Float[Array, "..."]) -> Float[Array, "..."]:
 
 @_in_float32
 def _silu_derivative(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h'(a) = logistic(a) + a · logistic'(a)."""
-    return _with_limits(lambda a: _logistic(a) + a * _logistic_derivative(a), a, 0, 1)
+    """h'(a) = s (1 + a (1 - s)), where s = logistic(a), and 1 - s = exp(-a) s does not cancel."""
+
+    def derivative(a: Array) -> Array:
+        lost, e = _exp_minus(a)
+        s = 1 / (1 + e)
+        return jnp.where(lost, 0, s * (1 + a * (e * s)))
+
+    return _with_limits(derivative, a, 0, 1)
 
 
 @_in_float32

@@ -376,27 +376,30 @@ def _evaluate(
     settings: Settings, data: Data, train: _Rows, packed: Packing, params: Any, x: Array, y: Array, counts: Array
 ) -> tuple[Array, Array, Any, Any]:
     """The batch's estimate of the objective and of its data term, the gradient, and the objective as a function."""
-    gamma: Any = 0.0
-    mask = objectives.decay_mask(settings.network, settings.likelihood) if data.mask is None else data.mask
-    if settings.decays:
-        gamma = data.weight_decay
-        if settings.reduction == "mean":
-            gamma = gamma / train.total
-        gamma = gamma.astype(counts.dtype)
-    arguments: dict[str, Any] = {"reduction": "sum", "weight_decay": gamma, "mask": mask}
-    plain = objectives.objective(settings.network, settings.likelihood, **arguments)
     tree = packed.unpack(params)
     if settings.gradient == "autodiff":
-        value_fn = functools.partial(plain, x=x, y=y, weights=counts)
-        value, grads = jax.value_and_grad(value_fn)(tree)
+        plain = objectives.objective(settings.network, settings.likelihood, reduction="sum")
+        error_fn = functools.partial(plain, x=x, y=y, weights=counts)
+        error, grads = jax.value_and_grad(error_fn)(tree)
     else:
-        by_hand = backprop.value_and_grad(settings.network, settings.likelihood, **arguments)
-        value, grads = by_hand(tree, x, y, counts)
-        value_fn = backprop.differentiable(by_hand, x, y, counts)
+        by_hand = backprop.value_and_grad(settings.network, settings.likelihood, reduction="sum")
+        error, grads = by_hand(tree, x, y, counts)
+        error_fn = backprop.differentiable(by_hand, x, y, counts)
     if data.present is not None:
         grads = jax.tree.map(lambda g, there: g * there, grads, data.present)
-    error = value - gamma * objectives.penalty(tree, mask) if settings.decays else value
-    return value, error, packed.pack(grads), lambda params: value_fn(packed.unpack(params))
+    grads = packed.pack(grads)
+    if not settings.decays:
+        return error, error, grads, lambda params: error_fn(packed.unpack(params))
+    # On the packed weights, where it is part of the optimizer's one pass; and what only line searches ask for, the
+    # objective's value, costs the others nothing.
+    mask = objectives.decay_mask(settings.network, settings.likelihood) if data.mask is None else data.mask
+    mask = packed.pack_mask(mask)
+    gamma = data.weight_decay / train.total if settings.reduction == "mean" else data.weight_decay
+    gamma = gamma.astype(counts.dtype)
+    decay = objectives.penalty_gradient(params, mask)
+    grads = jax.tree.map(lambda g, w: g + gamma.astype(w.dtype) * w, grads, decay)
+    value = error + gamma * objectives.penalty(params, mask)
+    return value, error, grads, lambda p: error_fn(packed.unpack(p)) + gamma * objectives.penalty(p, mask)
 
 
 def reasons(settings: Settings) -> tuple[str, ...]:
