@@ -91,7 +91,7 @@ def fit(
         initializer: how to draw weights.
         lanes: how many members a device (on a CPU, a thread) trains at once; chosen by default.
         devices: where to train; all local ones of the default kind by default.
-        progress: show how many members have ended (needs rich).
+        progress: show how far the members are, with the mean risks of those in work (needs rich).
 
     Returns:
         An `Ensemble`. After Ctrl-C, with what was learned up to then.

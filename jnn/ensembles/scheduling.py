@@ -9,6 +9,7 @@ these networks over cores poorly or not at all. Several devices get a thread eac
 """
 
 import concurrent.futures
+import math
 import os
 import threading
 import time
@@ -23,6 +24,7 @@ from jaxtyping import Array
 
 from jnn.networks import Dag, Layered, Network
 from jnn.training.program import Data, Settings, State, run_lanes, running, start
+from jnn.training.progress import Seen
 
 SECONDS_BETWEEN_VISITS = 0.2
 ENOUGH_WORK = 131_072
@@ -81,7 +83,7 @@ def lanes_for(network: Network, rows_in_step: int, members: int, device: Any) ->
 
 
 def train(
-    members: Members, devices: list[Any], lanes: int, show: Callable[[int], None], stopped: Callable[[], bool]
+    members: Members, devices: list[Any], lanes: int, show: Callable[[Seen], None] | None, stopped: Callable[[], bool]
 ) -> State:
     """Train all members; the states they ended in, with a member axis.
 
@@ -89,13 +91,13 @@ def train(
         members: who.
         devices: one for each worker; the same one may occur several times.
         lanes: how many members a worker trains at once.
-        show: called with the number of members that have ended.
+        show: called between chunks with how far the members are; or None.
         stopped: asked between chunks whether to leave everything as it is.
     """
     workers = [_Worker(members, device, min(lanes, members.count)) for device in devices[: -(-members.count // lanes)]]
     if len(workers) == 1 and workers[0].lanes == members.count:
         return workers[0].all_at_once(show, stopped)
-    queue = _Queue(members.count, show, stopped)
+    queue = _Queue(members, show, stopped)
     for worker in {id(w.device): w for w in workers}.values():
         worker.compile()  # once: two threads that need the same program would each compile it
     if len(workers) == 1:
@@ -128,17 +130,19 @@ class _ThreadsContext:
 class _Queue:
     """Members that wait, and the states of those that have ended, on the host."""
 
-    def __init__(self, members: int, show: Callable[[int], None], stopped: Callable[[], bool]) -> None:
+    def __init__(self, members: Members, show: Callable[[Seen], None] | None, stopped: Callable[[], bool]) -> None:
         self._lock = threading.Lock()
-        self._waiting: Iterator[int] = iter(range(members))
-        self._members = members
-        self._ended = np.zeros(members, bool)
+        self._waiting: Iterator[int] = iter(range(members.count))
+        self._members = members.count
+        self._epochs = members.settings.epochs
+        self._ended = np.zeros(members.count, bool)
+        self._part = np.zeros(members.count)
         self._leaves: list[np.ndarray] | None = None
         self._structure: Any = None
         self._show = show
         self._stopped = stopped
         self._closed = False
-        self.left = members
+        self.left = members.count
 
     def close(self) -> None:
         """Tell all workers to end."""
@@ -166,7 +170,16 @@ class _Queue:
             for kept, array in zip(self._leaves, arrays, strict=True):
                 kept[numbers] = array[lanes]
             self._ended[numbers] = True
-            self._show(int(self._ended.sum()))
+
+    def report(self, mine: np.ndarray, states: State) -> None:
+        """Show how far the members in a worker's lanes are; −1 for a lane without one."""
+        if self._show is None:
+            return
+        lanes = np.flatnonzero(mine >= 0)
+        with self._lock:
+            self._part[mine[lanes]] = np.asarray(states.epoch)[lanes] / self._epochs
+            done = np.where(self._ended, 1, self._part).sum()
+            self._show(Seen(int(self._ended.sum()), float(done), *_risks(states, lanes)))
 
     def collected(self, worker: "_Worker") -> State:
         """The states of all members; of those never begun, the state before the first epoch."""
@@ -200,13 +213,15 @@ class _Worker:
         self._run(data, states, 0, 1)
         _merged(np.zeros(self.lanes, bool), (self._own(data), states), (self._own(data), states))
 
-    def all_at_once(self, show: Callable[[int], None], stopped: Callable[[], bool]) -> State:
+    def all_at_once(self, show: Callable[[Seen], None] | None, stopped: Callable[[], bool]) -> State:
         """Train everybody in a lane of his own; nothing comes back to the host but who has ended."""
         data, states = self.begin(np.arange(self.lanes))
         while not stopped():
             states = self._timed(data, states, 1)
             ended = ~np.asarray(_are_running(self.members.settings, states))
-            show(int(ended.sum()))
+            if show is not None:
+                part = np.where(ended, 1, np.asarray(states.epoch) / self.members.settings.epochs)
+                show(Seen(int(ended.sum()), float(part.sum()), *_risks(states, np.arange(self.lanes))))
             if ended.all():
                 break
         return states
@@ -225,9 +240,11 @@ class _Worker:
                 fewest = -(-3 * self.lanes // 4) if queue.left else 1
                 states = self._timed(data, states, fewest)
             ended = (mine >= 0) & (interrupted | ~np.asarray(_are_running(self.members.settings, states)))
+            if ended.any():
+                queue.put(mine[ended], states, np.flatnonzero(ended))
+            queue.report(mine, states)
             if not ended.any():
                 continue
-            queue.put(mine[ended], states, np.flatnonzero(ended))
             mine[ended] = -1
             if interrupted or not (fresh := queue.take(int((mine < 0).sum()))):
                 continue
@@ -258,6 +275,14 @@ class _Worker:
         pace = (time.perf_counter() - begun) / done
         self._chunk = int(np.clip(SECONDS_BETWEEN_VISITS / max(pace, 1e-9), 1, 10 * self._chunk))
         return states
+
+
+def _risks(states: State, lanes: np.ndarray) -> tuple[float, float]:
+    """The mean over some lanes of the newest training risk, and of the lowest validation risk; NaN if there is none."""
+    newest = np.maximum(np.asarray(states.epoch)[lanes] - 1, 0)
+    train, best = np.asarray(states.train_error)[lanes, newest], np.asarray(states.best_error)[lanes]
+    seen = np.isfinite(best)
+    return float(train.mean()) if len(lanes) else math.nan, float(best[seen].mean()) if seen.any() else math.nan
 
 
 def cpu_workers() -> int:

@@ -46,7 +46,7 @@ class MLP(BaseEstimator):
     max_iter: Any = AUTO
     shuffle: Any = True
     random_state: Any = None
-    tol: Any = 1e-4
+    tol: Any = AUTO
     verbose: Any = False
     warm_start: Any = False
     momentum: Any = 0.9
@@ -76,6 +76,10 @@ class MLP(BaseEstimator):
         """The likelihood, and how many outputs the network has."""
         raise NotImplementedError
 
+    def _loss_unit(self) -> float:
+        """The loss that is minimized, in units of scikit-learn's, which is about targets as they are."""
+        return 1.0
+
     def _measure(self, x: np.ndarray, y: np.ndarray, held_out: np.ndarray | None) -> None:
         """What is to be learned from the trained members, given what each has held out."""
 
@@ -88,7 +92,7 @@ class MLP(BaseEstimator):
         x, y, weights = self._examples(x, y, weights, "again" if warm else "first")
         if (X_val is None) != (y_val is None):
             raise ValueError("expected both X_val and y_val, or neither")
-        plan = make_plan(self.get_params(deep=False), len(x), X_val is not None)
+        plan = make_plan(self.get_params(deep=False), len(x), X_val is not None, loss_unit=self._loss_unit())
         if not warm:
             self._begin(x, y, weights, plan)
         with self._settings():

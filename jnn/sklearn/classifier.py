@@ -41,8 +41,8 @@ class MLPClassifier(ClassifierMixin, MLP):
         max_iter: the most epochs.
         shuffle: whether each epoch takes the examples in a new order.
         random_state: decides everything random.
-        tol: what counts as an improvement.
-        verbose: show a bar while training (needs rich).
+        tol: what counts as an improvement of the loss; 1e-4 by default.
+        verbose: show a bar with the risks while training (needs rich).
         warm_start: whether `fit` goes on from the last result.
         momentum: for "sgd".
         nesterovs_momentum: for "sgd".

@@ -64,7 +64,13 @@ class Plan:
         return _division(self.validation, self.members, examples)
 
 
-def make_plan(parameters: Mapping[str, Any], examples: int, own_validation: bool, streaming: bool = False) -> Plan:
+def make_plan(
+    parameters: Mapping[str, Any],
+    examples: int,
+    own_validation: bool,
+    streaming: bool = False,
+    loss_unit: float = 1.0,
+) -> Plan:
     """Fill in what was left to "auto".
 
     With neither `max_iter` nor `early_stopping` given, solver "adam" follows the recipe: each member holds out another
@@ -77,11 +83,13 @@ def make_plan(parameters: Mapping[str, Any], examples: int, own_validation: bool
         examples: how many there are.
         own_validation: whether the user gave validation examples.
         streaming: for `partial_fit`: a constant learning rate, nothing held out, no end.
+        loss_unit: the loss that is minimized, in units of the one that the user's `tol` is about.
 
     Raises:
         ValueError: if a parameter is not what it should be.
     """
     checked = _checked(parameters)
+    checked["tol"] = 1e-4 if checked["tol"] == AUTO else _to_a_power_of_two(checked["tol"] * loss_unit, loss_unit)
     _check_validation(checked, own_validation)
     given, padded = checked["optimizer"], rounded_up(examples)
     first_order = checked["solver"] != "lbfgs" or given is not None
@@ -128,6 +136,11 @@ def _division(validation: Validation, members: int, examples: int) -> tuple[int,
 def _even_batches(rows: int) -> int:
     """About `BATCH_SIZE`, such that the last mini-batch is not a few examples with the weight of many."""
     return -(-rows // max(1, round(rows / BATCH_SIZE)))
+
+
+def _to_a_power_of_two(tol: float, unit: float) -> float:
+    """In other units only about so much: the folds of a cross-validation are to share a program."""
+    return tol if unit == 1 or tol == 0 else 2.0 ** round(math.log2(tol))
 
 
 def _or(value: Any, default: Any) -> Any:
@@ -207,7 +220,7 @@ def _checked(parameters: Mapping[str, Any]) -> dict[str, Any]:
     p["momentum"] = _number(p, "momentum", least=0, most=1)
     p["power_t"] = _number(p, "power_t", least=0)
     p["epsilon"] = _number(p, "epsilon", above=0)
-    p["tol"] = _number(p, "tol", least=0, auto=False)
+    p["tol"] = _number(p, "tol", least=0, auto=True)
     for name in ("max_iter", "batch_size", "members"):
         p[name] = _count(p, name, auto=True)
     p["max_fun"] = _count(p, "max_fun", auto=False)

@@ -41,8 +41,8 @@ class MLPRegressor(RegressorMixin, MLP):
         max_iter: the most epochs.
         shuffle: whether each epoch takes the examples in a new order.
         random_state: decides everything random.
-        tol: what counts as an improvement.
-        verbose: show a bar while training (needs rich).
+        tol: what counts as an improvement of the loss, in the targets' units squared; by default 1e-4 of the variance.
+        verbose: show a bar with the risks while training (needs rich).
         warm_start: whether `fit` goes on from the last result.
         momentum: for "sgd".
         nesterovs_momentum: for "sgd".
@@ -150,6 +150,11 @@ class MLPRegressor(RegressorMixin, MLP):
     def _outputs(self, y: np.ndarray) -> tuple[Likelihood, int]:
         self.out_activation_ = "identity" if self.loss == "squared_error" else "exp"
         return self.likelihood or (Gaussian() if self.loss == "squared_error" else Poisson()), y.shape[1]
+
+    def _loss_unit(self) -> float:
+        # Half the mean square over the targets as they are there, half the sum of squares of the scaled ones here.
+        scaling = self._target_scaling
+        return 1.0 if scaling is None else len(scaling.scale) / float(np.mean(scaling.scale**2))
 
     def _measure(self, x: np.ndarray, y: np.ndarray, held_out: np.ndarray | None) -> None:
         """The noise, if the likelihood has a fixed one: residuals of examples that a member has not trained on."""

@@ -1,6 +1,7 @@
 """`ensembles.fit`: every member is what `jnn.fit` makes of it alone, whatever the lanes, threads and devices."""
 
 import os
+import re
 import signal
 
 import jax
@@ -193,6 +194,18 @@ def test_a_fraction_of_the_members_own_rows_is_held_out():
     for number in range(3):
         parts = np.concatenate([state.rows[number], state.held_out[number]])
         np.testing.assert_array_equal(np.sort(parts), np.sort(rows[number]))
+
+
+# --- the bar
+
+
+@pytest.mark.parametrize("lanes", [2, 7], ids=["a queue", "all at once"])
+def test_the_bar_shows_how_many_and_their_risks(lanes, capsys):
+    sweep(lanes=lanes, progress=True)
+    drawn = capsys.readouterr().out
+    assert "7/7 networks" in drawn
+    assert re.search(r"train -?\d", drawn)
+    assert re.search(r"validation best -?\d", drawn)
 
 
 # --- networks of different widths

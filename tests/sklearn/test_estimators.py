@@ -270,3 +270,15 @@ def test_what_is_missing_is_said() -> None:
     code = "import sys; sys.modules['sklearn'] = None; import jnn; import jnn.sklearn"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "pip install 'jnn[sklearn]'" in done.stderr
+
+
+def test_the_tolerance_is_about_targets_as_they_are() -> None:
+    x = np.linspace(-1, 1, 40)[:, None]
+    y = np.sin(3 * x[:, 0])
+    settings = {"max_iter": 300, "n_iter_no_change": 3, "hidden_layer_sizes": 8, "random_state": 0}
+    # y times 64 has 4096 times the loss: the same tolerance then is a stricter one.
+    epochs = {
+        (scale, tol): MLPRegressor(tol=tol, **settings).fit(x, scale * y).n_iter_
+        for scale, tol in ((1, 0.01), (64, 0.01 * 4096), (64, 0.01))
+    }
+    assert epochs[1, 0.01] == epochs[64, 0.01 * 4096] < epochs[64, 0.01]
