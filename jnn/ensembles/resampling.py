@@ -5,8 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key
 
-from jnn.training.splitting import shuffled
-
 
 def k_fold(
     key: Key[Array, ""], count: int, folds: int, classes: Int[Array | np.ndarray, "count"] | None = None
@@ -30,7 +28,8 @@ def k_fold(
     """
     if not 2 <= folds <= count:
         raise ValueError(f"expected from 2 to {count} folds, one example each at least; got {folds}")
-    line = np.asarray(shuffled(key, count))
+    # On the host, like all of this: for every number of examples JAX would compile some ten programs.
+    line = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist()).permutation(count)
     if classes is not None:
         classes = np.asarray(classes)
         if classes.shape != (count,):

@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jnn.networks import Dag, Layered, Network
-from jnn.training.program import Data, Settings, State, run_lanes, running, start
+from jnn.training.program import RUNNING, Data, Settings, State, run_lanes, start
 from jnn.training.progress import Seen
 
 SECONDS_BETWEEN_VISITS = 0.2
@@ -54,13 +54,13 @@ class Members:
         """The data, keys and first parameters of some members, on a device that has the common data."""
 
         def take(tree: Any) -> Any:
-            return jax.tree.map(lambda leaf: jax.device_put(leaf[numbers], device), tree)
+            return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf)[numbers], device), tree)
 
         data = Data._make(
             shared if axis is None else take(own)
             for axis, own, shared in zip(self.axes, self.data, common, strict=True)
         )
-        return data, take(self.keys), take(self.initial)
+        return data, jax.device_put(self.keys[numbers], device), take(self.initial)
 
     def common(self, device: Any) -> Data:
         """What all members share, on a device."""
@@ -99,7 +99,7 @@ def train(
         return workers[0].all_at_once(show, stopped)
     queue = _Queue(members, show, stopped)
     for worker in {id(w.device): w for w in workers}.values():
-        worker.compile()  # once: two threads that need the same program would each compile it
+        worker.compile(more=members.count > lanes * len(workers))
     if len(workers) == 1:
         workers[0].work(queue)
     else:
@@ -207,18 +207,19 @@ class _Worker:
         """As many numbers as there are lanes; the first one again for lanes without a member."""
         return np.concatenate([numbers, np.full(self.lanes - len(numbers), numbers[0])]).astype(int)
 
-    def compile(self) -> None:
-        """Compile what is needed, without training."""
+    def compile(self, more: bool) -> None:
+        """Compile what is needed, without training; `more` members than lanes need more."""
         data, states = self.begin(np.zeros(self.lanes, int))
         self._run(data, states, 0, 1)
-        _merged(np.zeros(self.lanes, bool), (self._own(data), states), (self._own(data), states))
+        if more:
+            _merged(np.zeros(self.lanes, bool), (self._own(data), states), (self._own(data), states))
 
     def all_at_once(self, show: Callable[[Seen], None] | None, stopped: Callable[[], bool]) -> State:
         """Train everybody in a lane of his own; nothing comes back to the host but who has ended."""
         data, states = self.begin(np.arange(self.lanes))
         while not stopped():
             states = self._timed(data, states, 1)
-            ended = ~np.asarray(_are_running(self.members.settings, states))
+            ended = ~self._are_running(states)
             if show is not None:
                 part = np.where(ended, 1, np.asarray(states.epoch) / self.members.settings.epochs)
                 show(Seen(int(ended.sum()), float(part.sum()), *_risks(states, np.arange(self.lanes))))
@@ -233,13 +234,15 @@ class _Worker:
         if not first:
             return
         data, states = self.begin(np.where(mine >= 0, mine, first[0]))
-        states = _idle(self.members.settings, mine < 0, states)
+        if (mine < 0).any():  # lanes without a member rest
+            epoch = np.where(mine < 0, self.members.settings.epochs, np.asarray(states.epoch))
+            states = states._replace(epoch=jax.device_put(epoch, self.device))
         while (mine >= 0).any():
             interrupted = queue.stopped()
             if not interrupted:
                 fewest = -(-3 * self.lanes // 4) if queue.left else 1
                 states = self._timed(data, states, fewest)
-            ended = (mine >= 0) & (interrupted | ~np.asarray(_are_running(self.members.settings, states)))
+            ended = (mine >= 0) & (interrupted | ~self._are_running(states))
             if ended.any():
                 queue.put(mine[ended], states, np.flatnonzero(ended))
             queue.report(mine, states)
@@ -257,6 +260,9 @@ class _Worker:
             data = Data._make(
                 d if axis is None else m for axis, d, m in zip(self.members.axes, data, merged, strict=True)
             )
+
+    def _are_running(self, states: State) -> np.ndarray:
+        return (np.asarray(states.code) == RUNNING) & (np.asarray(states.epoch) < self.members.settings.epochs)
 
     def _own(self, data: Data) -> Data:
         """The data that have a member axis."""
@@ -298,17 +304,6 @@ def start_lanes(settings: Settings, axes: Data, data: Data, keys: Array, initial
         return start(settings, data, key, params)
 
     return jax.vmap(one, in_axes=(axes, 0, None if initial is None else 0))(data, keys, initial)
-
-
-@jax.jit(static_argnames="settings")
-def _are_running(settings: Settings, states: State) -> Array:
-    return running(settings, states)
-
-
-@jax.jit(static_argnames="settings")
-def _idle(settings: Settings, idle: Array, states: State) -> State:
-    """Let lanes without a member rest."""
-    return states._replace(epoch=jnp.where(idle, settings.epochs, states.epoch))
 
 
 @jax.jit

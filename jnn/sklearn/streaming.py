@@ -9,14 +9,15 @@ from jaxtyping import Array, Key
 
 from jnn.ensembles.scheduling import start_lanes
 from jnn.likelihoods import Likelihood
-from jnn.networks import Network, Params, fan_in_normal
+from jnn.networks import Layered, Params, fan_in_normal
 from jnn.sklearn.plan import Plan
+from jnn.sklearn.training import first_weights
 from jnn.training.checking import prepare
 from jnn.training.program import Data, run_lanes
 
 
 def one_pass(
-    network: Network,
+    network: Layered,
     likelihood: Likelihood,
     plan: Plan,
     x: np.ndarray,
@@ -49,6 +50,9 @@ def one_pass(
         members' mean risk.
     """
     assert plan.optimizer is not None  # L-BFGS takes no streams
+    weights_key, key = jax.random.split(key)  # as for `train`
+    if params is None:
+        params = first_weights(network, weights_key, members, x.dtype)
     keys = jax.random.split(key, members)
     settings, data = prepare(
         network,

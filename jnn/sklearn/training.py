@@ -15,7 +15,7 @@ from jaxtyping import Array
 
 from jnn import backprop, ensembles
 from jnn.likelihoods import Likelihood
-from jnn.networks import Network, Params
+from jnn.networks import Layered, Network, Params
 from jnn.sklearn.plan import Plan
 from jnn.sklearn.shapes import rounded_up, with_places, with_rows
 from jnn.training.fitting import DivergenceWarning
@@ -42,7 +42,7 @@ class Trained:
 class Problem:
     """The examples, standardized, as the likelihood takes them; weights or None; the user's validation set or None."""
 
-    network: Network
+    network: Layered
     likelihood: Likelihood
     x: np.ndarray
     y: np.ndarray
@@ -75,8 +75,11 @@ def train(
         device: where, or None.
         progress: whether to show a bar.
     """
+    weights_key, key = jax.random.split(key)
+    if start is None:
+        start = first_weights(problem.network, weights_key, plan.members, problem.x.dtype)
     if plan.optimizer is None:
-        return _by_scipy(problem, plan, key, start)
+        return _by_scipy(problem, plan, start)
     padded = rounded_up(len(problem.x))
     places, places_held_out = plan.division(padded)  # no fewer than any number of examples that is rounded up so
     weights = problem.weights
@@ -99,7 +102,7 @@ def train(
             validation=problem.validation,
             stopping=plan.rules or None,
             weight_decay=plan.alpha,
-            params=None if start is None else jax.tree.map(jnp.asarray, start),
+            params=start,
             devices=None if device is None else [device],
             progress=progress,
         )
@@ -116,6 +119,20 @@ def train(
         )
     )
     return Trained(best, last, train, validation, epochs, best_epoch, code != RUNNING)
+
+
+def first_weights(network: Layered, key: Array, members: int, dtype: Any) -> Params:
+    """Weights for every member, as `jnn.networks.initialization.fan_in_normal` describes them.
+
+    Drawn by NumPy, from the key: compiling what draws them would take longer than training does on few examples.
+    """
+    random = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
+
+    def draw(fan_in: int, size: int, gain: float) -> dict[str, np.ndarray]:
+        w = random.normal(scale=gain / np.sqrt(fan_in), size=(members, fan_in, size))
+        return {"W": w.astype(dtype), "b": np.zeros((members, size), dtype)}
+
+    return tuple(draw(network.fan_in(layer), layer.size, layer.activation.gain) for layer in network.layers)
 
 
 @jax.jit(static_argnames=("network", "likelihood", "unravel"))
@@ -140,7 +157,7 @@ def _unravel(network: Network, dtype: Any) -> Callable[[Array], Params]:
     return ravel_pytree(network.init(jax.random.key(0), dtype=dtype))[1]
 
 
-def _by_scipy(problem: Problem, plan: Plan, key: Array, start: Params | None) -> Trained:
+def _by_scipy(problem: Problem, plan: Plan, start: Params) -> Trained:
     """L-BFGS on all examples, one member after another: SciPy's needs no more compiled than the gradient."""
     n, padded, dtype = len(problem.x), rounded_up(len(problem.x)), problem.x.dtype
     weights = np.ones(n) if problem.weights is None else problem.weights
@@ -156,12 +173,8 @@ def _by_scipy(problem: Problem, plan: Plan, key: Array, start: Params | None) ->
         return float(value), np.asarray(gradient, np.float64)
 
     found, curves, iterations, ended = [], [], [], []
-    for member, own in enumerate(jax.random.split(key, plan.members)):
-        first = (
-            problem.network.init(own, dtype=dtype)
-            if start is None
-            else jax.tree.map(lambda leaf, m=member: jnp.asarray(leaf[m]), start)
-        )
+    for member in range(plan.members):
+        first = jax.tree.map(lambda leaf, m=member: leaf[m], start)
         curve: list[float] = []
         solution = scipy.optimize.minimize(
             evaluate,

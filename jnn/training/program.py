@@ -356,11 +356,13 @@ def _pass_over(
     if settings.batch_size is None:
         carry, _ = step(carry, (None, jax.tree.map(lambda leaf: leaf[0], batches)))
     else:
-        order = shuffled(key, train.places) if settings.shuffle else jnp.arange(train.places)
+        missing = train.rows < 0 if may_miss and train.rows is not None else None
+        if settings.shuffle:
+            order = shuffled(key, train.places, missing)
+        else:
+            order = jnp.arange(train.places) if missing is None else jnp.argsort(missing, stable=True)
         if train.rows is not None:
             order = train.rows[order]
-        if may_miss:
-            order = order[jnp.argsort(order < 0, stable=True)]
         # The places beyond the last example hold it again; they count nothing.
         steps = len(batches.share)
         order = jnp.pad(order, (0, steps * size - train.places), mode="edge").reshape(steps, size)

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Bool, Int, Key
 
 
 def split(
@@ -39,13 +39,16 @@ def split(
     return line[train], line[validation]
 
 
-def shuffled(key: Key[Array, ""], count: int) -> Int[Array, "count"]:
+def shuffled(key: Key[Array, ""], count: int, last: Bool[Array, "count"] | None = None) -> Int[Array, "count"]:
     """0, ..., count − 1 in random order: that of as many random 32-bit numbers.
 
     One sort where `jax.random.permutation` takes two from 1,626 on, so that no two numbers can be equal: here the few
-    that are (one pair in 100,000 examples, a hundred in a million) keep their order.
+    that are (one pair in 100,000 examples, a hundred in a million) keep their order. Those marked come last.
     """
-    return jnp.argsort(jax.random.bits(key, (count,)))
+    numbers = jax.random.bits(key, (count,), np.uint32)
+    if last is not None:
+        numbers = jnp.where(last, np.uint32(2**32 - 1), numbers >> 1)
+    return jnp.argsort(numbers)
 
 
 def _systematic(count: int, held_out: int, start: Array) -> tuple[Array, Array]:

@@ -133,7 +133,7 @@ def test_numbers_that_are_too_large_are_refused() -> None:
 
 
 def test_probabilities_and_their_logarithms() -> None:
-    model = quiet(MLPClassifier(max_iter=60, **ONE), X2, Y2)
+    model = quiet(MLPClassifier(max_iter=200, **ONE), X2, Y2)
     p = model.predict_proba(X2)
     assert p.shape == (len(X2), 2)
     np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-12)
@@ -214,7 +214,7 @@ def test_running_out_of_iterations_is_told(kind) -> None:
 
 def test_labels_of_any_type() -> None:
     for labels in (np.array(["zero", "one"])[Y2], np.array(["zero", "one"], object)[Y2], Y2 == 1, Y2 * 3.0):
-        model = quiet(MLPClassifier(max_iter=40, early_stopping=True, **ONE), X2, labels)
+        model = quiet(MLPClassifier(max_iter=200, early_stopping=True, **ONE), X2, labels)
         assert set(model.predict(X2)) == set(labels.tolist())
         assert model.score(X2, labels) > 0.9
 

@@ -272,6 +272,7 @@ def test_what_is_missing_is_said() -> None:
     assert "pip install 'jnn[sklearn]'" in done.stderr
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_the_tolerance_is_about_targets_as_they_are() -> None:
     x = np.linspace(-1, 1, 40)[:, None]
     y = np.sin(3 * x[:, 0])
