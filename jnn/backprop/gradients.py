@@ -34,7 +34,7 @@ def _forward_and_deltas(
         counts = jnp.asarray(counts, delta.dtype)
         nll = counts * nll
         delta = jnp.broadcast_to(counts, nll.shape)[:, None] * delta
-    found, _ = _passes(network).deltas(network, params, kept, delta.T)
+    found, _ = _passes(network).deltas(network, params, kept, layered.laid_out(delta.T))
     return nll, kept, found
 
 

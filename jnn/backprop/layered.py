@@ -1,5 +1,6 @@
 """The backward pass over layers. Neurons are rows and examples are columns, as in the forward pass."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -7,6 +8,15 @@ from jnn.networks import Layered, Params
 from jnn.networks.layered import LayerTrace
 
 Columns = tuple[Float[Array, "_ n"], ...]
+
+
+def laid_out(a: Array) -> Array:
+    """`a` in an order of memory of its own, first axis slowest.
+
+    XLA would leave a transpose to the product that reads it, and on a CPU multiplies matrices several times slower
+    where both are read against their order (see `experiments/benchmarks/NOTES.md`).
+    """
+    return jax.lax.optimization_barrier(a)
 
 
 def deltas(
@@ -34,7 +44,7 @@ def deltas(
             slope = layer.activation.derivative(kept.a[number - 1])
             found[number - 1] = jnp.zeros_like(slope) if total is None else slope * total
         for source, rows in network.blocks(layer):
-            product = params[number - 1]["W"][rows] @ found[number - 1]
+            product = laid_out(params[number - 1]["W"][rows]) @ found[number - 1]
             before = pulled[source]
             pulled[source] = product if before is None else before + product
     by_inputs = pulled[0]
@@ -44,7 +54,8 @@ def deltas(
 def gradients(network: Layered, kept: LayerTrace, found: Columns) -> Params:
     """∂E/∂w_ij = Σ_n δ_i z_j and ∂E/∂w_i0 = Σ_n δ_i (slide "Backpropagation II"), summed over the examples."""
     return tuple(
-        {"W": jnp.concatenate([kept.z[s] @ delta.T for s in layer.sources]), "b": jnp.sum(delta, axis=1)}
+        # (δ zᵀ)ᵀ, not z δᵀ: by neuron, as the training program keeps weights (see `jnn.training.packing`).
+        {"W": jnp.concatenate([delta @ kept.z[s].T for s in layer.sources], axis=1).T, "b": jnp.sum(delta, axis=1)}
         for layer, delta in zip(network.layers, found, strict=True)
     )
 

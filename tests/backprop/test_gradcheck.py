@@ -137,13 +137,13 @@ class Fault:
     elements: Any = None
 
 
-PRODUCT = 'params[number - 1]["W"][rows] @ found[number - 1]'
-OUTER = '{"W": jnp.concatenate([kept.z[s] @ delta.T for s in layer.sources]), "b": jnp.sum(delta, axis=1)}'
+PRODUCT = 'laid_out(params[number - 1]["W"][rows]) @ found[number - 1]'
+OUTER = '{"W": jnp.concatenate([delta @ kept.z[s].T for s in layer.sources], axis=1).T, "b": jnp.sum(delta, axis=1)}'
 SECOND, FIRST = "layer is network.layers[1]", "layer is network.layers[0]"
 
 
-def outer(weights="kept.z[s] @ delta.T", bias="jnp.sum(delta, axis=1)", after=""):
-    return f'{{"W": jnp.concatenate([{weights} for s in layer.sources]){after}, "b": {bias}}}'
+def outer(weights="delta @ kept.z[s].T", bias="jnp.sum(delta, axis=1)", after=""):
+    return f'{{"W": jnp.concatenate([{weights} for s in layer.sources], axis=1).T{after}, "b": {bias}}}'
 
 
 def in_deltas(name, network, old, new, *leaves):
@@ -178,14 +178,14 @@ FAULTS = [
     in_gradients("sign of the second layer's W", outer(after=f" * (-1 if {SECOND} else 1)"), W1),
     in_gradients(
         "second layer's gradient transposed",
-        outer(f"(delta @ kept.z[s].T if {SECOND} else kept.z[s] @ delta.T)"), W1,
+        outer(f"(kept.z[s] @ delta.T if {SECOND} else delta @ kept.z[s].T)"), W1,
     ),
     in_gradients("biases averaged over the examples", outer(bias="jnp.mean(delta, axis=1)"), B0, B1, B2),
     in_gradients("second layer's bias dead", outer(bias=f"jnp.sum(delta, axis=1) * (0 if {SECOND} else 1)"), B1),
     in_gradients("first layer's W too large by 0.1%", outer(after=f" * (1.001 if {FIRST} else 1)"), W0),
-    in_gradients("last example lost", outer("kept.z[s][:, :-1] @ delta[:, :-1].T"), W0, W1, W2),
-    in_gradients("outputs' W with the first layer's z", outer("kept.z[min(s, 1)] @ delta.T"), W2),
-    in_gradients("first layer with the second layer's δ", outer(f"kept.z[s] @ (found[1] if {FIRST} else delta).T"), W0),
+    in_gradients("last example lost", outer("delta[:, :-1] @ kept.z[s][:, :-1].T"), W0, W1, W2),
+    in_gradients("outputs' W with the first layer's z", outer("delta @ kept.z[min(s, 1)].T"), W2),
+    in_gradients("first layer with the second layer's δ", outer(f"(found[1] if {FIRST} else delta) @ kept.z[s].T"), W0),
     in_gradients(
         "one element too large by 1e-6",
         outer(after=f".at[1, 1].multiply(1 + 1e-6 if {SECOND} else 1)"), W1, elements={W1: {5}},

@@ -8,6 +8,7 @@ import jnn
 from experiments.lecture import early_stopping
 from experiments.lecture.early_stopping import Curves, Effort, Problem
 from jnn.likelihoods import Bernoulli
+from jnn.training.stopping import GeneralizationLoss
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,11 @@ def learned() -> Curves:
 
 def test_rules_stop_where_fit_does(learned: Curves) -> None:
     """`fit` with the rule, on the first sample with its key, runs as long and chooses the same epoch."""
-    problem, rule = learned.problem, "GL 5"
+    problem, risks = learned.problem, learned.validation[0].astype(float)
+    # Where training becomes worse than ever before by most: halfway there, rounding cannot decide when to stop.
+    worst = np.maximum.accumulate(100 * (risks / np.minimum.accumulate(risks) - 1))
+    place = int(np.argmax(np.diff(worst[:-1])))
+    rule = GeneralizationLoss(float(worst[place] + worst[place + 1]) / 2)
     train, held = problem.train[0], problem.validation[0]
     fitted = jnn.fit(
         jnn.mlp([10, early_stopping.HIDDEN, 1], hidden="tanh"),
@@ -29,11 +34,12 @@ def test_rules_stop_where_fit_does(learned: Curves) -> None:
         optimizer=jnn.adam(early_stopping.RATE),
         epochs=40,
         validation=(problem.x[held], problem.y[held]),
-        stopping=early_stopping.RULES[rule],
+        stopping=rule,
     )
     assert 1 < int(fitted.epochs) < 40
-    assert learned.ran[rule][0] == int(fitted.epochs)
-    assert 1 + early_stopping.output(learned, learned.ran[rule])[0] == int(fitted.best_epoch)
+    ran = np.asarray(early_stopping.stops(rule, learned.train, learned.validation))
+    assert ran[0] == int(fitted.epochs)
+    assert 1 + early_stopping.output(learned, ran)[0] == int(fitted.best_epoch)
 
 
 def test_samples_are_disjoint_parts(learned: Curves) -> None:
