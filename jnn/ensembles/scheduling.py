@@ -23,10 +23,10 @@ import numpy as np
 from jaxtyping import Array
 
 from jnn.networks import Dag, Layered, Network
+from jnn.training.pacing import pace_of
 from jnn.training.program import RUNNING, Data, Settings, State, run_lanes, start
 from jnn.training.progress import Seen
 
-SECONDS_BETWEEN_VISITS = 0.2
 ENOUGH_WORK = 131_072
 """Numbers that an operation of a training step should touch on a CPU, to be worth starting."""
 
@@ -196,7 +196,7 @@ class _Worker:
     def __init__(self, members: Members, device: Any, lanes: int) -> None:
         self.members, self.device, self.lanes = members, device, lanes
         self._common = members.common(device)
-        self._chunk = 1
+        self._pace = pace_of((members.settings, members.data.x.shape, lanes))
 
     def begin(self, numbers: np.ndarray) -> tuple[Data, State]:
         """The data of some members, and their states before the first epoch."""
@@ -273,13 +273,12 @@ class _Worker:
         return run_lanes(settings, axes, data, states, jnp.asarray(epochs), jnp.asarray(fewest))
 
     def _timed(self, data: Data, states: State, fewest: int) -> State:
-        """A chunk of epochs; the next one is made to take the time between two visits."""
+        """A chunk of epochs, as many as take the time between two visits."""
         begun = time.perf_counter()
         before = np.asarray(states.epoch)
-        states = jax.block_until_ready(self._run(data, states, self._chunk, fewest))
-        done = max(1, int(np.max(np.asarray(states.epoch) - before)))
-        pace = (time.perf_counter() - begun) / done
-        self._chunk = int(np.clip(SECONDS_BETWEEN_VISITS / max(pace, 1e-9), 1, 10 * self._chunk))
+        states = jax.block_until_ready(self._run(data, states, self._pace.epochs, fewest))
+        done = int(np.max(np.asarray(states.epoch) - before))
+        self._pace.took(done, time.perf_counter() - begun)
         return states
 
 

@@ -23,12 +23,10 @@ from jnn.networks import Initializer, Network, Params, fan_in_normal
 from jnn.optimizers import adam
 from jnn.training import progress as bars
 from jnn.training.checking import prepare
+from jnn.training.pacing import pace_of
 from jnn.training.program import DIVERGED, RUNNING, Data, Gradient, Settings, State, run, start
 from jnn.training.result import FitResult, as_result
 from jnn.training.stopping import StoppingRule
-
-SECONDS_BETWEEN_VISITS = 0.2
-"""How long the program runs before the host looks in: for Ctrl-C and the progress bar, at no measurable cost."""
 
 
 class Snapshot(NamedTuple):
@@ -170,22 +168,20 @@ def _watched(
     """Run in chunks of epochs, and between them look for Ctrl-C, move the bar and call back."""
     if callback_every < 1:
         raise ValueError(f"expected callback_every of at least 1, got {callback_every}")
-    chunk = callback_every if callback is not None else 1
+    pace = pace_of((settings, data.x.shape))
     done = int(state.epoch)
     with interruptible() as interrupted, bars.bar(settings.epochs, progress) as show:
         while done < settings.epochs:
-            begun = time.perf_counter()
+            begun, before = time.perf_counter(), done
+            chunk = pace.epochs if callback is None else callback_every
             state = run(settings, data, state, jnp.asarray(min(done + chunk, settings.epochs)))
             done, code = int(state.epoch), int(state.code)
+            pace.took(done - before, time.perf_counter() - begun)
             show(done, state)
             if callback is not None and callback(_snapshot(state)):
                 return state, "the callback asked to stop"
             if code != RUNNING or interrupted():
                 break
-            if callback is None:
-                # Aim at the time between visits, growing carefully: the first chunk may have been compiling.
-                pace = (time.perf_counter() - begun) / chunk
-                chunk = int(np.clip(SECONDS_BETWEEN_VISITS / max(pace, 1e-9), 1, 10 * chunk))
         # Told even if the training was over before it was noticed: a caller with more to do may want to stop too.
         return state, "interrupted (Ctrl-C)" if interrupted() else None
 

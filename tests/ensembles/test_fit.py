@@ -14,7 +14,7 @@ import jnn
 from jnn import adam, ensembles, mlp, stopping
 from jnn.ensembles import scheduling
 from jnn.likelihoods import Categorical, Gaussian
-from jnn.training import DivergenceWarning, program
+from jnn.training import DivergenceWarning, pacing, program
 
 from .. import typechecker
 
@@ -103,7 +103,8 @@ def test_a_member_costs_nothing_after_its_end(monkeypatch):
 
     monkeypatch.setattr(scheduling, "run_lanes", counted)
     monkeypatch.setattr(scheduling, "cpu_workers", lambda: 1)
-    monkeypatch.setattr(scheduling, "SECONDS_BETWEEN_VISITS", 0.0)  # a visit an epoch
+    monkeypatch.setattr(pacing, "SECONDS_BETWEEN_VISITS", 0.0)  # a visit an epoch
+    pacing.pace_of.cache_clear()
     result = sweep(lanes=2).result
     # Two lanes; only while the last member runs alone is one of them idle.
     assert sum(computed) <= int(np.sum(result.epochs)) + int(np.max(result.epochs))
