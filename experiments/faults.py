@@ -382,8 +382,8 @@ FAULTS = [
     Fault(
         "ensembles: a step for a batch without examples",
         "jnn/training/program.py",
-        "_select(share > 0, (new_params",
-        "_select(share >= 0, (new_params",
+        "_select(share > 0, after",
+        "_select(share >= 0, after",
         f"{ENSEMBLES}::test_a_batch_that_is_missing_makes_no_step",
     ),
     Fault(

@@ -1,5 +1,6 @@
 """What `fit` is given: checked before anything is trained, and sorted into settings (static) and data."""
 
+import contextlib
 import warnings
 from typing import Any
 
@@ -45,10 +46,12 @@ def prepare(
     shuffle: bool = True,
     held_out: bool = False,
     trained: int | None = None,
+    on_host: bool = False,
 ) -> tuple[Settings, Data]:
     """Check everything, and sort it into what the program is compiled for and what it computes with.
 
-    `held_out` says that rows to validate on are given, `trained` how many rows to train on; both by members only.
+    `held_out` says that rows to validate on are given, `trained` how many rows to train on; both by members only. With
+    `on_host`, inputs, targets and weights stay NumPy arrays, the inputs in the dtype that they have.
     """
     if not isinstance(network, Network):
         raise TypeError(f"expected a network, as from jnn.mlp or jnn.dag, got {network!r}")
@@ -75,7 +78,8 @@ def prepare(
     x = _as_numbers(x, "x")
     _check_parameters(network, params, mask)
     dtype = _parameter_dtype(x, params)
-    x, y, weights = _checked_examples(network, likelihood, x, y, weights, dtype, "")
+    with jax.default_device(jax.devices("cpu")[0]) if on_host else contextlib.nullcontext():
+        x, y, weights = _checked_examples(network, likelihood, x, y, weights, dtype, "", on_host)
     fraction = None
     own = None
     if isinstance(validation, tuple):
@@ -127,16 +131,23 @@ def _parameter_dtype(x: Any, params: Params | None) -> Any:
 
 
 def _checked_examples(
-    network: Network, likelihood: Likelihood, x: Any, y: Any, weights: Any, dtype: Any, which: str
-) -> tuple[Array, Array, Array | None]:
+    network: Network,
+    likelihood: Likelihood,
+    x: Any,
+    y: Any,
+    weights: Any,
+    dtype: Any,
+    which: str,
+    on_host: bool = False,
+) -> tuple[Any, Any, Any]:
     if np.ndim(x) != 2 or x.shape[1] != network.inputs:
         raise ValueError(f"expected {which}x of shape (n, {network.inputs}), one row an example; got {np.shape(x)}")
     if len(x) == 0:
         raise ValueError(f"expected at least one {which}example, got none")
     with np.errstate(over="ignore"):
-        x = jnp.asarray(x, dtype)
+        x = np.asarray(x) if on_host else jnp.asarray(x, dtype)
     if not isinstance(x, jax.core.Tracer):
-        wrong = _rows_not_finite(np.asarray(x))
+        wrong = _rows_not_finite(np.asarray(x), dtype)
         if len(wrong):
             raise ValueError(
                 f"{which}x has NaN or infinite values (in {dtype}) in {len(wrong)} rows, the first is row {wrong[0]}; "
@@ -147,15 +158,22 @@ def _checked_examples(
         raise ValueError(f"expected {which}y of shape (n, K), or (n,) integer labels; got {y.shape}")
     if len(y) != len(x):
         raise ValueError(f"expected a target for each of the {len(x)} {which}examples, got {len(y)}")
-    return x, jnp.asarray(y), checked_weights(weights, (len(x),), dtype, which)
+    weights = checked_weights(weights, (len(x),), dtype, which)
+    if on_host:
+        return x, np.asarray(y), None if weights is None else np.asarray(weights)
+    return x, jnp.asarray(y), weights
 
 
-def _rows_not_finite(x: np.ndarray, block: int = 65_536) -> np.ndarray:
+def _rows_not_finite(x: np.ndarray, dtype: Any, block: int = 65_536) -> np.ndarray:
     """The numbers of the rows with NaN or infinite values; block by block, to need no memory of the data's size."""
-    found = [
-        start + np.flatnonzero(~np.isfinite(x[start : start + block]).all(axis=1)) for start in range(0, len(x), block)
-    ]
-    return np.concatenate(found)
+
+    def finite(rows: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            return np.isfinite(rows.astype(dtype, copy=False)).all(axis=1)
+
+    return np.concatenate(
+        [start + np.flatnonzero(~finite(x[start : start + block])) for start in range(0, len(x), block)]
+    )
 
 
 def checked_weights(weights: Any, shape: tuple[int, ...], dtype: Any, which: str = "") -> Array | None:

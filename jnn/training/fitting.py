@@ -21,6 +21,7 @@ from jnn import objectives
 from jnn.likelihoods import Likelihood
 from jnn.networks import Initializer, Network, Params, fan_in_normal
 from jnn.optimizers import adam
+from jnn.training import hosted
 from jnn.training import progress as bars
 from jnn.training.checking import prepare
 from jnn.training.pacing import pace_of
@@ -41,6 +42,7 @@ class Snapshot(NamedTuple):
 
 
 Callback = Callable[[Snapshot], bool | None]
+Run = Callable[[Settings, Data, State, Array], State]
 
 
 class DivergenceWarning(UserWarning):
@@ -72,6 +74,7 @@ def fit(
     callback: Callback | None = None,
     callback_every: int = 1,
     resume: FitResult | None = None,
+    rows_on_device: int | None = None,
 ) -> FitResult:
     """Train a network by gradients: batch, mini-batch or online, with early stopping, as one compiled program.
 
@@ -110,6 +113,9 @@ def fit(
         callback: called with a `Snapshot`; training stops if it returns True.
         callback_every: epochs from one call to the next.
         resume: an earlier result to go on from, with the same data and settings, up to `epochs` in all.
+        rows_on_device: the most examples to have on the device at once; the others stay on the host, as NumPy arrays or
+            memory-mapped files (`np.load(..., mmap_mode="r")`). For data larger than the device's memory: the result
+            is the same, to rounding. None sends all examples there once.
 
     Returns:
         A `FitResult`. If training was interrupted (Ctrl-C), or diverged, what was learned up to then.
@@ -122,6 +128,8 @@ def fit(
         DivergenceWarning: if the error, the validation risk or a parameter became NaN or infinite.
         NoGradientWarning: if the network has threshold units.
     """
+    if rows_on_device is not None and _is_traced(x, y, weights, validation, key, params, weight_decay, optimizer):
+        raise ValueError("rows_on_device needs a host to send them: not under jit, vmap or grad. Leave it out.")
     settings, data = prepare(
         network,
         likelihood,
@@ -142,15 +150,21 @@ def fit(
         params=params,
         initializer=initializer,
         key=key,
+        on_host=rows_on_device is not None,
     )
+    train: Run = run
+    if rows_on_device is not None:
+        _check_rows_on_device(rows_on_device, settings)
+        examples, data = hosted.divided(settings, data, rows_on_device)
+        train = functools.partial(hosted.run, examples)
     state = start(settings, data, key, params) if resume is None else _resumed(resume, settings, data, key, params)
     interruption = None
     if _is_traced(data, state, key, optimizer):
         if progress or callback is not None:
             raise ValueError("progress and callback need a host to visit: not under jit, vmap or grad. Leave them out.")
-        state = run(settings, data, state, jnp.asarray(epochs))
+        state = train(settings, data, state, jnp.asarray(epochs))
     else:
-        state, interruption = _watched(settings, data, state, progress, callback, callback_every)
+        state, interruption = _watched(train, settings, data, state, progress, callback, callback_every)
     result = as_result(settings, state, interruption)
     if not isinstance(state.code, jax.core.Tracer) and int(state.code) == DIVERGED:
         warnings.warn(
@@ -162,8 +176,24 @@ def fit(
     return result
 
 
+def _check_rows_on_device(rows_on_device: int, settings: Settings) -> None:
+    if settings.batch_size is None:
+        raise ValueError("rows_on_device is for mini-batches: expected a batch_size below the number of examples")
+    if rows_on_device < 2 * settings.batch_size:
+        raise ValueError(
+            f"expected rows_on_device of at least two mini-batches, {2 * settings.batch_size}: one to work on and one "
+            f"to send meanwhile; got {rows_on_device}"
+        )
+
+
 def _watched(
-    settings: Settings, data: Data, state: State, progress: bool, callback: Callback | None, callback_every: int
+    run: Run,
+    settings: Settings,
+    data: Data,
+    state: State,
+    progress: bool,
+    callback: Callback | None,
+    callback_every: int,
 ) -> tuple[State, str | None]:
     """Run in chunks of epochs, and between them look for Ctrl-C, move the bar and call back."""
     if callback_every < 1:

@@ -222,35 +222,70 @@ def _weights_of(rows: Array, weights: Array | None, dtype: Any, may_miss: bool) 
     return (rows >= 0).astype(dtype) if v is None else jnp.where(rows >= 0, v, jnp.zeros((), v.dtype))
 
 
+class Pass(NamedTuple):
+    """What an epoch carries from one mini-batch to the next.
+
+    Parameters (packed) and the optimizer's state; the sums over the mini-batches, by their shares, of the error and of
+    the gradient (None if no rule asks for it).
+    """
+
+    params: Any
+    optimizer: Any
+    error: Array
+    gradient: Any
+
+
 def _epoch(settings: Settings, data: Data, train: _Rows, packed: Packing, state: State) -> State:
     """One epoch; of a state that is not running, nothing changes."""
-    active = running(settings, state)
     key, shuffle_key = jax.random.split(state.key)
-    params, optimizer, train_error, gradient_norm = _pass_over(settings, data, train, packed, state, shuffle_key)
-    epoch = state.epoch + active
-    dtype = state.train_error.dtype
-    finite = jnp.isfinite(train_error)
-    for leaf in jax.tree.leaves(params):
-        finite &= jnp.all(jnp.isfinite(leaf))
-
-    validation_error = jnp.asarray(jnp.nan, dtype)
+    done = _pass_over(settings, data, train, packed, state, shuffle_key)
+    validation_error = jnp.asarray(jnp.nan, state.train_error.dtype)
     if _has_validation(settings, data):
-        due = epoch % settings.validate_every == 0
         risk = functools.partial(_validation_risk, settings, data, packed, state.held_out)
         validation_error = (
-            risk(params)
+            risk(done.params)
             if settings.validate_every == 1
-            else jax.lax.cond(due, risk, lambda _: validation_error, params)
+            else jax.lax.cond(is_due(settings, state), risk, lambda _: validation_error, done.params)
         )
-        finite &= ~due | jnp.isfinite(validation_error)
+    return after_epoch(settings, data, state, key, done, train.total, validation_error)
+
+
+def is_due(settings: Settings, state: State) -> Array:
+    """Whether the epoch after this state is one with validation."""
+    return (state.epoch + running(settings, state)) % settings.validate_every == 0
+
+
+def after_epoch(
+    settings: Settings, data: Data, state: State, key: Array, done: Pass, total: Array, validation_error: Array
+) -> State:
+    """The state after an epoch: the best hypothesis, the stopping rules, the history.
+
+    Args:
+        settings: what the program is compiled for.
+        data: what it computes with.
+        state: before the epoch, packed.
+        key: for the epochs to come.
+        done: the epoch.
+        total: Σ v_n of the training examples.
+        validation_error: NaN if there was no validation.
+    """
+    active = running(settings, state)
+    epoch = state.epoch + active
+    dtype = state.train_error.dtype
+    train_error = (done.error / total).astype(dtype) if settings.reduction == "sum" else done.error
+    finite = jnp.isfinite(train_error)
+    for leaf in jax.tree.leaves(done.params):
+        finite &= jnp.all(jnp.isfinite(leaf))
+    if _has_validation(settings, data):
+        finite &= ~is_due(settings, state) | jnp.isfinite(validation_error)
         lowest = validation_error < state.best_error  # false for NaN
         best_error = jnp.where(lowest, validation_error, state.best_error)
         # Until something has been validated, the newest hypothesis is the best known.
         best = lowest | jnp.isinf(best_error)
     else:
         best, best_error = jnp.asarray(True), state.best_error
-
-    seen = Observation(epoch, train_error, validation_error, gradient_norm)
+    norm = jnp.asarray(jnp.nan, dtype) if done.gradient is None else optax.tree.norm(done.gradient)
+    seen = Observation(epoch, train_error, validation_error, norm)
     updated = [rule.update(old, seen) for rule, old in zip(settings.rules, state.rules, strict=True)]
     code = state.code
     for place, (_, stop) in reversed(list(enumerate(updated))):  # the first rule has the last word
@@ -260,12 +295,12 @@ def _epoch(settings: Settings, data: Data, train: _Rows, packed: Packing, state:
     good = finite & active
     place = jnp.where(active, epoch - 1, settings.epochs)  # beyond the end: nothing is recorded
     return State(
-        params=_select(good, params, state.params),
-        optimizer=_select(good, optimizer, state.optimizer),
+        params=_select(good, done.params, state.params),
+        optimizer=_select(good, done.optimizer, state.optimizer),
         key=jnp.where(active, key, state.key),
         epoch=epoch,
         code=jnp.where(active, code, state.code),
-        best_params=_select(good & best, params, state.best_params),
+        best_params=_select(good & best, done.params, state.best_params),
         best_error=jnp.where(good, best_error, state.best_error),
         best_epoch=jnp.where(good & best, epoch, state.best_epoch),
         rules=_select(active, tuple(new for new, _ in updated), state.rules),
@@ -298,84 +333,106 @@ def _validation_risk(settings: Settings, data: Data, packed: Packing, held_out: 
     return evaluate(packed.unpack(params), x, y, weights).astype(dtype)
 
 
-class _Batches(NamedTuple):
+class Batches(NamedTuple):
     """For each mini-batch: what its examples count, and its share of all examples."""
 
     counts: Float[Array, "steps size"]
     share: Float[Array, "steps"]
 
 
-def _batches(settings: Settings, train: _Rows, size: int, actual: Array | int, dtype: Any) -> _Batches:
+def batches(settings: Settings, places: int, total: Array, size: int, actual: Array | int, dtype: Any) -> Batches:
     """The unbiased estimate (N / |S_m|) Σ_{n ∈ S_m} counts each example of the m-th batch N / |S_m| times.
 
     The last batch may be smaller, and then counts its examples the more; the places that it lacks count nothing.
+
+    Args:
+        settings: what the program is compiled for.
+        places: how many examples there are, those that are none included.
+        total: Σ v_n.
+        size: |S_m|.
+        actual: N.
+        dtype: of the counts.
     """
-    steps = -(-train.places // size)
-    wide = train.total.dtype
+    steps = -(-places // size)
+    wide = total.dtype
     first = jnp.arange(steps) * size
     present = jnp.clip(actual - first, 0, size).astype(wide)
     scale = actual / jnp.maximum(present, 1)
     if settings.reduction == "mean":
-        scale = scale / train.total
+        scale = scale / total
     there = jnp.arange(size)[None, :] < present[:, None]
     counts = jnp.where(there, scale[:, None], jnp.zeros((), wide)).astype(dtype)
-    return _Batches(counts, (present / actual).astype(dtype))
+    return Batches(counts, (present / actual).astype(dtype))
 
 
-def _pass_over(
-    settings: Settings, data: Data, train: _Rows, packed: Packing, state: State, key: Array
-) -> tuple[Any, Any, Array, Array]:
-    """One epoch's updates: the parameters and optimizer after it, its risk per example, and the gradient's norm."""
+def begin_pass(settings: Settings, state: State) -> Pass:
+    """Before an epoch's first mini-batch."""
+    needs_gradient = any(rule.needs_gradient for rule in settings.rules)
+    gradient = jax.tree.map(jnp.zeros_like, state.params) if needs_gradient else None
+    return Pass(state.params, state.optimizer, jnp.zeros((), state.train_error.dtype), gradient)
+
+
+def step(
+    settings: Settings,
+    data: Data,
+    total: Array,
+    packed: Packing,
+    before: Pass,
+    x: Array,
+    y: Array,
+    counts: Array,
+    share: Array,
+) -> Pass:
+    """One update, by one mini-batch: its examples, what each counts, and its share of all."""
+    update = optax.with_extra_args_support(_optimizer(settings, data)).update
+    value, error, grads, value_fn = _evaluate(settings, data, total, packed, before.params, x, y, counts)
+    updates, optimizer = update(grads, before.optimizer, before.params, value=value, grad=grads, value_fn=value_fn)
+    gradient = before.gradient
+    if gradient is not None:
+        gradient = jax.tree.map(lambda s, g: s + share * g, gradient, grads)
+    return Pass(optax.apply_updates(before.params, updates), optimizer, before.error + share * error, gradient)
+
+
+def _pass_over(settings: Settings, data: Data, train: _Rows, packed: Packing, state: State, key: Array) -> Pass:
+    """One epoch's updates."""
     size = train.places if settings.batch_size is None else min(settings.batch_size, train.places)
     dtype = state.train_error.dtype
-    needs_gradient = any(rule.needs_gradient for rule in settings.rules)
-    no_gradient = jax.tree.map(jnp.zeros_like, state.params) if needs_gradient else None
-    update = optax.with_extra_args_support(_optimizer(settings, data)).update
     may_miss = data.rows is not None and train.rows is not None
     actual = jnp.sum(train.rows >= 0) if may_miss and train.rows is not None else train.places
 
-    def step(carry: tuple[Any, ...], batch: tuple[Array | None, _Batches]) -> tuple[tuple[Any, ...], None]:
-        params, optimizer, error_sum, gradient_sum = carry
+    def take(before: Pass, batch: tuple[Array | None, Batches]) -> tuple[Pass, None]:
         rows, (counts, share) = batch
         x, y, v = train.x, train.y, train.weights
         if rows is not None:
             x, y, v = x[rows], y[rows], None if v is None else v[rows]
         if v is not None:
             counts = v.astype(dtype) * counts
-        value, error, grads, value_fn = _evaluate(settings, data, train, packed, params, x, y, counts)
-        updates, new_optimizer = update(grads, optimizer, params, value=value, grad=grads, value_fn=value_fn)
-        new_params = optax.apply_updates(params, updates)
+        after = step(settings, data, train.total, packed, before, x, y, counts, share)
         if may_miss:  # so much that a whole batch may be missing
-            new_params, new_optimizer = _select(share > 0, (new_params, new_optimizer), (params, optimizer))
-        if needs_gradient:
-            gradient_sum = jax.tree.map(lambda s, g: s + share * g, gradient_sum, grads)
-        return (new_params, new_optimizer, error_sum + share * error, gradient_sum), None
+            after = _select(share > 0, after, before)
+        return after, None
 
-    carry = (state.params, state.optimizer, jnp.zeros((), dtype), no_gradient)
-    batches = _batches(settings, train, size, actual, dtype)
+    carry = begin_pass(settings, state)
+    all_batches = batches(settings, train.places, train.total, size, actual, dtype)
     if settings.batch_size is None:
-        carry, _ = step(carry, (None, jax.tree.map(lambda leaf: leaf[0], batches)))
+        carry, _ = take(carry, (None, jax.tree.map(lambda leaf: leaf[0], all_batches)))
+        return carry
+    missing = train.rows < 0 if may_miss and train.rows is not None else None
+    if settings.shuffle:
+        order = shuffled(key, train.places, missing)
     else:
-        missing = train.rows < 0 if may_miss and train.rows is not None else None
-        if settings.shuffle:
-            order = shuffled(key, train.places, missing)
-        else:
-            order = jnp.arange(train.places) if missing is None else jnp.argsort(missing, stable=True)
-        if train.rows is not None:
-            order = train.rows[order]
-        # The places beyond the last example hold it again; they count nothing.
-        steps = len(batches.share)
-        order = jnp.pad(order, (0, steps * size - train.places), mode="edge").reshape(steps, size)
-        carry, _ = jax.lax.scan(step, carry, (order, batches))
-    params, optimizer, error, gradient_sum = carry
-    if settings.reduction == "sum":
-        error = (error / train.total).astype(dtype)
-    norm = optax.tree.norm(gradient_sum) if needs_gradient else jnp.asarray(jnp.nan, dtype)
-    return params, optimizer, error, norm
+        order = jnp.arange(train.places) if missing is None else jnp.argsort(missing, stable=True)
+    if train.rows is not None:
+        order = train.rows[order]
+    # The places beyond the last example hold it again; they count nothing.
+    steps = len(all_batches.share)
+    order = jnp.pad(order, (0, steps * size - train.places), mode="edge").reshape(steps, size)
+    carry, _ = jax.lax.scan(take, carry, (order, all_batches))
+    return carry
 
 
 def _evaluate(
-    settings: Settings, data: Data, train: _Rows, packed: Packing, params: Any, x: Array, y: Array, counts: Array
+    settings: Settings, data: Data, total: Array, packed: Packing, params: Any, x: Array, y: Array, counts: Array
 ) -> tuple[Array, Array, Any, Any]:
     """The batch's estimate of the objective and of its data term, the gradient, and the objective as a function."""
     tree = packed.unpack(params)
@@ -396,7 +453,7 @@ def _evaluate(
     # objective's value, costs the others nothing.
     mask = objectives.decay_mask(settings.network, settings.likelihood) if data.mask is None else data.mask
     mask = packed.pack_mask(mask)
-    gamma = data.weight_decay / train.total if settings.reduction == "mean" else data.weight_decay
+    gamma = data.weight_decay / total if settings.reduction == "mean" else data.weight_decay
     gamma = gamma.astype(counts.dtype)
     decay = objectives.penalty_gradient(params, mask)
     grads = jax.tree.map(lambda g, w: g + gamma.astype(w.dtype) * w, grads, decay)

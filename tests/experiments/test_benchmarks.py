@@ -15,7 +15,18 @@ from rich.console import Console
 from scipy import stats
 
 from experiments.benchmarks import __main__ as command
-from experiments.benchmarks import accuracy, bare_loop, bounds, data, first_result, running, scoring, table, timing
+from experiments.benchmarks import (
+    accuracy,
+    bare_loop,
+    bounds,
+    data,
+    first_result,
+    memory,
+    running,
+    scoring,
+    table,
+    timing,
+)
 from experiments.benchmarks.contestants import ENTRANTS, Entrant, interpreters
 from experiments.benchmarks.floors import Costs, Work, floor, work
 from experiments.benchmarks.results import Result, Row
@@ -34,6 +45,13 @@ def test_bare_loop_measures_both() -> None:
 
 
 # The whole command
+
+
+def test_memory_is_measured_of_the_same_training(tmp_path: Path) -> None:
+    memory.write(tmp_path, rows=400, columns=3)
+    found = [memory.measure(way, tmp_path, epochs=1) for way in memory.WAYS]
+    assert len({f["risk"] for f in found}) == 1
+    assert all(f["peak"] >= 0 and f["seconds"] > 0 for f in found)
 
 
 def test_the_command_measures_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

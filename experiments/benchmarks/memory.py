@@ -1,0 +1,111 @@
+"""How much memory does training on large data take?
+
+    python -m experiments.benchmarks.memory [--rows 1000000] [--columns 100] [--epochs 2]
+
+Three processes train 100-32-2 by mini-batches of 1,000: with all examples on the device (which on a CPU means a second
+copy), with `rows_on_device` a tenth of them, and the same from a memory-mapped file. Printed for each: the seconds, the
+highest resident memory beyond what the process had after its imports, in multiples of the data, and the training risk.
+Of a mapped file the pages that were read count as resident, but can be given back at any time; "own" memory is without
+them (at the end, from Linux's /proc).
+"""
+
+import argparse
+import json
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+
+import jnn
+from experiments.command_line import rich_table
+from experiments.experiment import Table
+
+WAYS = ("all on the device", "a tenth on the device", "from a mapped file")
+
+
+def write(folder: Path, rows: int, columns: int) -> None:
+    """Standard normal inputs; two classes by the sign of a sum."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(rows, columns)).astype(np.float32)
+    np.save(folder / "x.npy", x)
+    np.save(folder / "y.npy", (x[:, 0] + x[:, -1] > 0).astype(np.int32))
+
+
+def measure(way: str, folder: Path, epochs: int) -> dict[str, Any]:
+    """Train, in this process."""
+    before, own_before = _peak(), _own()
+    x = np.load(folder / "x.npy", mmap_mode="r" if way == WAYS[2] else None)
+    y = np.load(folder / "y.npy")
+    begun = time.perf_counter()
+    result = jnn.fit(
+        jnn.mlp([x.shape[1], 32, 2]),
+        jnn.likelihoods.Categorical(),
+        x,
+        y,
+        key=jax.random.key(0),
+        epochs=epochs,
+        batch_size=min(1000, len(x) // 20),
+        rows_on_device=None if way == WAYS[0] else len(x) // 10,
+    )
+    risk = float(result.history.train_error[-1])
+    return {
+        "seconds": time.perf_counter() - begun,
+        "peak": (_peak() - before) / x.nbytes,
+        "own": (_own() - own_before) / x.nbytes,
+        "risk": risk,
+    }
+
+
+def _peak() -> float:
+    """Bytes; macOS counts in bytes, Linux in KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _own() -> float:
+    """Bytes of resident memory that are no file's; NaN where /proc does not tell."""
+    status = Path("/proc/self/status")
+    found = re.search(r"RssAnon:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    return 1024 * float(found[1]) if found else float("nan")
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--columns", type=int, default=100)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.way is not None:
+        print(json.dumps(measure(options.way, options.folder, options.epochs)))
+        return
+    cells = []
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder), options.rows, options.columns)
+        for way in WAYS:
+            command = [sys.executable, "-m", "experiments.benchmarks.memory", "--way", way, "--folder", folder]
+            done = subprocess.run(
+                [*command, "--epochs", str(options.epochs)], check=True, capture_output=True, text=True
+            )
+            found = json.loads(done.stdout.splitlines()[-1])
+            cells.append([way, *(f"{found[name]:.{digits}f}" for name, digits in
+                                 (("seconds", 1), ("peak", 2), ("own", 2), ("risk", 4)))])  # fmt: skip
+    size = options.rows * options.columns * 4 / 2**20
+    title = (
+        f"{options.rows:,} × {options.columns} float32, {size:.0f} MiB, {options.epochs} epochs, JAX {jax.__version__}"
+    )
+    columns = ("", "seconds", "peak / data", "own at the end / data", "training risk")
+    Console().print(rich_table(Table(title, columns, cells)))
+
+
+if __name__ == "__main__":
+    main()

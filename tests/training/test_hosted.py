@@ -1,0 +1,101 @@
+"""Examples that stay on the host: the same training as with all of them on the device."""
+
+import functools
+import pathlib
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from jnn import adam, fit, mlp, stopping
+from jnn.likelihoods import Categorical, Gaussian
+from jnn.training import hosted
+from tests import typechecker
+
+RNG = np.random.default_rng(5)
+X = RNG.normal(size=(53, 3))
+Y = np.sin(X[:, :1]) + X[:, 1:2]
+LABELS = (X[:, 0] > 0).astype(int) + (X[:, 1] > 1)
+NETWORK = mlp([3, 4, 1])
+train = functools.partial(fit, NETWORK, Gaussian(), X, Y, epochs=4, batch_size=8, optimizer=adam(0.02))
+
+SETTINGS = {
+    "weights, in the given order": {"weights": np.linspace(0.5, 2, 53), "reduction": "sum", "shuffle": False},
+    "own validation, every second epoch": {"validation": (X[:9], Y[:9]), "validate_every": 2},
+    "a fraction held out, with weights": {"validation": 0.3, "weights": np.linspace(0.5, 2, 53)},
+    "a rule that asks for the gradient": {"stopping": stopping.GradientNorm(1e-9), "weight_decay": 0.1},
+    "optax": {"optimizer": optax.chain(optax.clip(1.0), optax.sgd(0.05, momentum=0.5))},
+}
+
+
+def assert_same(hosted, whole):
+    """To a few ulps: validation risks are sums over blocks."""
+    for a, b in zip(jax.tree.leaves(hosted.history), jax.tree.leaves(whole.history), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-14)
+    for a, b in zip(jax.tree.leaves((hosted.params, hosted.last_params)),
+                    jax.tree.leaves((whole.params, whole.last_params)), strict=True):  # fmt: skip
+        np.testing.assert_allclose(a, b, rtol=1e-13, atol=1e-15)
+    assert int(hosted.epochs) == int(whole.epochs)
+    assert int(hosted.best_epoch) == int(whole.best_epoch)
+    assert str(hosted.stop_reason) == str(whole.stop_reason)
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_it_is_the_same_training(settings, key):
+    # 53 examples in batches of 8: the last has 5; two of them a block, and the last block has one.
+    assert_same(train(key=key, rows_on_device=32, **settings), train(key=key, **settings))
+
+
+def test_held_out_parts_are_stratified_alike(key):
+    classify = functools.partial(fit, mlp([3, 4, 3]), Categorical(), X, key=key, epochs=3, batch_size=8, validation=0.2)
+    whole = classify(LABELS)
+    assert_same(classify(LABELS, rows_on_device=16), whole)
+    one_hot = np.eye(3)[LABELS]
+    assert_same(classify(one_hot, rows_on_device=16), classify(one_hot))
+
+
+def test_no_more_than_asked_for_is_sent(key, monkeypatch):
+    sent = []
+    original = hosted.Examples.block
+
+    def counted(self, rows, dtype):
+        sent.append(len(rows))
+        return original(self, rows, dtype)
+
+    monkeypatch.setattr(hosted.Examples, "block", counted)
+    train(key=key, rows_on_device=35, validation=0.4)
+    assert sum(sent) == 4 * (32 + 21)  # 32 to train on, as four batches; 21 held out
+    assert max(sent) <= 35 // 2  # half is being worked on while the other half comes
+
+
+def test_memory_mapped_files(tmp_path: pathlib.Path, key):
+    np.save(tmp_path / "x.npy", X.astype(np.float32))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    y = Y.astype(np.float32)
+    settings = {"key": key, "epochs": 2, "batch_size": 8}
+    with typechecker.off():  # a memory map is an array by inheritance
+        result = fit(NETWORK, Gaussian(), mapped, y, rows_on_device=32, **settings)
+    assert result.params[0]["W"].dtype == np.float32
+    np.testing.assert_array_equal(
+        result.params[0]["W"], fit(NETWORK, Gaussian(), X.astype(np.float32), y, **settings).params[0]["W"]
+    )
+
+
+def test_it_goes_on_where_it_was_interrupted(key):
+    first = train(key=key, rows_on_device=32, callback=lambda seen: seen.epoch == 2)
+    assert int(first.epochs) == 2
+    assert_same(train(key=key, rows_on_device=32, resume=first), train(key=key))
+
+
+def test_what_it_cannot_do(key):
+    with pytest.raises(ValueError, match=r"at least two mini-batches, 16: .*; got 15"):
+        train(key=key, rows_on_device=15)
+    with pytest.raises(ValueError, match="is for mini-batches: expected a batch_size"):
+        train(key=key, rows_on_device=32, batch_size=None)
+    with typechecker.off(), pytest.raises(ValueError, match=r"needs a host .* Leave it out"):
+        jax.jit(lambda key: train(key=key, rows_on_device=32).params)(key)
+    x = X.copy()
+    x[7, 1] = np.nan
+    with pytest.raises(ValueError, match=r"NaN or infinite values .* in 1 rows, the first is row 7"):
+        fit(NETWORK, Gaussian(), x, Y, key=key, batch_size=8, rows_on_device=32)
