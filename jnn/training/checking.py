@@ -169,7 +169,7 @@ def _rows_not_finite(x: np.ndarray, dtype: Any, block: int = 65_536) -> np.ndarr
 
     def finite(rows: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
-            return np.isfinite(rows.astype(dtype, copy=False)).all(axis=1)
+            return np.asarray(np.isfinite(rows.astype(dtype, copy=False)).all(axis=1))
 
     return np.concatenate(
         [start + np.flatnonzero(~finite(x[start : start + block])) for start in range(0, len(x), block)]

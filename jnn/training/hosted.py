@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jnn import objectives
-from jnn.training.packing import packing
+from jnn.training.packing import Packing, packing
 from jnn.training.program import (
     Batches,
     Data,
@@ -26,8 +26,11 @@ from jnn.training.program import (
     batches,
     begin_pass,
     is_due,
+    optimizer_of,
+    pack,
     running,
     step,
+    unpack,
 )
 from jnn.training.splitting import shuffled
 
@@ -56,12 +59,12 @@ class _Risk(NamedTuple):
 
 def divided(settings: Settings, data: Data, rows_on_device: int) -> tuple[Examples, Data]:
     """What stays on the host, and what the device is given: not the examples, but what setting some aside needs."""
-    examples = Examples(data.x, data.y, data.weights, rows_on_device)
-    none = np.empty((len(data.x), 0), settings.dtype)
-    y = none
+    x, y = np.asarray(data.x), np.asarray(data.y)  # as they are: nothing is copied
+    examples = Examples(x, y, None if data.weights is None else np.asarray(data.weights), rows_on_device)
+    classes = none = np.empty((len(x), 0), settings.dtype)
     if settings.stratify and settings.fraction is not None:
-        y = np.argmax(data.y, axis=1) if data.y.ndim == 2 and data.y.shape[1] > 1 else data.y
-    return examples, data._replace(x=none, y=y, weights=None)
+        classes = np.argmax(y, axis=1) if y.ndim == 2 and y.shape[1] > 1 else y
+    return examples, data._replace(x=none, y=classes, weights=None)
 
 
 def run(examples: Examples, settings: Settings, data: Data, state: State, until: Any) -> State:
@@ -106,18 +109,9 @@ def _batches(settings: Settings, places: int, total: Array) -> Batches:
     return batches(settings, places, total, min(settings.batch_size, places), places, settings.dtype)
 
 
-def _packed(settings: Settings, state: State) -> tuple[Any, State]:
-    packed = packing(state.params, settings.optimizer)  # type: ignore[arg-type]
-    return packed, state._replace(
-        params=packed.pack(state.params),
-        best_params=packed.pack(state.best_params),
-        optimizer=packed.pack_state(state.optimizer),
-    )
-
-
 @functools.partial(jax.jit, static_argnames="settings")
 def _begin(settings: Settings, data: Data, state: State) -> Pass:
-    return begin_pass(settings, _packed(settings, state)[1])
+    return begin_pass(settings, pack(settings, data, state)[1])
 
 
 @functools.partial(jax.jit, static_argnames="settings")
@@ -125,7 +119,7 @@ def _take(
     settings: Settings, data: Data, total: Array, done: Pass, x: Array, y: Array, v: Array | None, part: Batches
 ) -> Pass:
     """The updates of a block of mini-batches."""
-    packed = _packing(settings)
+    packed = _packing(settings, data)
     steps = len(part.share)
 
     def by_batch(a: Array) -> Array:
@@ -138,34 +132,29 @@ def _take(
     return jax.lax.scan(take, done, (jax.tree.map(by_batch, (x, y, v)), part))[0]
 
 
-def _packing(settings: Settings) -> Any:
+def _packing(settings: Settings, data: Data) -> Packing:
     """What packs the network's parameters, known from their shapes."""
     shapes = jax.eval_shape(functools.partial(settings.network.init, dtype=settings.dtype), jax.random.key(0))
-    return packing(shapes, settings.optimizer)  # type: ignore[arg-type]
+    return packing(shapes, optimizer_of(settings, data))
 
 
 @functools.partial(jax.jit, static_argnames="settings")
 def _end(
     settings: Settings, data: Data, state: State, key: Array, done: Pass, total: Array, validation_error: Array
 ) -> State:
-    packed, before = _packed(settings, state)
-    after = after_epoch(settings, data, before, key, done, total, validation_error)
-    return after._replace(
-        params=packed.unpack(after.params),
-        best_params=packed.unpack(after.best_params),
-        optimizer=packed.unpack_state(after.optimizer),
-    )
+    packed, before = pack(settings, data, state)
+    return unpack(packed, after_epoch(settings, data, before, key, done, total, validation_error))
 
 
 def _validated(settings: Settings, data: Data, examples: Examples, state: State, done: Pass, unknown: Array) -> Array:
     """Σ_n v_n (−ln p) / Σ_n v_n over the validation examples, block by block; NaN if there are none."""
     if data.validation is not None:
-        found = _risk(settings, done.params, *data.validation)
+        found = _risk(settings, data, done.params, *data.validation)
     elif state.held_out is not None:
         held_out = np.asarray(state.held_out)
         each = examples.rows_on_device // 2
         blocks = (held_out[first : first + each] for first in range(0, len(held_out), each))
-        parts = [_risk(settings, done.params, *examples.block(rows, settings.dtype)) for rows in blocks]
+        parts = [_risk(settings, data, done.params, *examples.block(rows, settings.dtype)) for rows in blocks]
         found = jax.tree.map(lambda *values: sum(values), *parts)
     else:
         return unknown
@@ -173,9 +162,9 @@ def _validated(settings: Settings, data: Data, examples: Examples, state: State,
 
 
 @functools.partial(jax.jit, static_argnames="settings")
-def _risk(settings: Settings, params: Any, x: Array, y: Array, weights: Array | None) -> _Risk:
+def _risk(settings: Settings, data: Data, params: Any, x: Array, y: Array, weights: Array | None) -> _Risk:
     evaluate = objectives.objective(settings.network, settings.likelihood, reduction="sum")
     wide = jnp.promote_types(x.dtype, jnp.float32)
-    error = evaluate(_packing(settings).unpack(params), x, y, weights)
+    error = evaluate(_packing(settings, data).unpack(params), x, y, weights)
     total = jnp.asarray(len(x), wide) if weights is None else jnp.sum(weights, dtype=wide)
     return _Risk(error.astype(wide), total)

@@ -108,7 +108,7 @@ def start(settings: Settings, data: Data, key: Array, params: Params | None) -> 
     unseen = jnp.full(settings.epochs, jnp.nan, dtype)
     return State(
         params=first,
-        optimizer=_optimizer(settings, data).init(first),
+        optimizer=optimizer_of(settings, data).init(first),
         key=epoch_key,
         epoch=jnp.zeros((), int),
         code=jnp.asarray(RUNNING, int),
@@ -160,20 +160,28 @@ def running(settings: Settings, state: State) -> Array:
 def _loop(settings: Settings, data: Data, state: State, going: Callable[[Array, State], Array]) -> State:
     """Epochs as long as `going(epochs done in this loop, state)`."""
     train = _training_rows(settings, data, state)
-    packed = packing(state.params, _optimizer(settings, data))
+    packed, first = pack(settings, data, state)
     epoch = functools.partial(_epoch, settings, data, train, packed)
-    _, state = jax.lax.while_loop(
+    _, last = jax.lax.while_loop(
         lambda carry: going(*carry),
         lambda carry: (carry[0] + 1, epoch(carry[1])),
-        (
-            jnp.zeros((), int),
-            state._replace(
-                params=packed.pack(state.params),
-                best_params=packed.pack(state.best_params),
-                optimizer=packed.pack_state(state.optimizer),
-            ),
-        ),
+        (jnp.zeros((), int), first),
     )
+    return unpack(packed, last)
+
+
+def pack(settings: Settings, data: Data, state: State) -> tuple[Packing, State]:
+    """A state as the program computes with it (see `jnn.training.packing`)."""
+    packed = packing(state.params, optimizer_of(settings, data))
+    return packed, state._replace(
+        params=packed.pack(state.params),
+        best_params=packed.pack(state.best_params),
+        optimizer=packed.pack_state(state.optimizer),
+    )
+
+
+def unpack(packed: Packing, state: State) -> State:
+    """The inverse of `pack`."""
     return state._replace(
         params=packed.unpack(state.params),
         best_params=packed.unpack(state.best_params),
@@ -181,7 +189,8 @@ def _loop(settings: Settings, data: Data, state: State, going: Callable[[Array, 
     )
 
 
-def _optimizer(settings: Settings, data: Data) -> optax.GradientTransformation:
+def optimizer_of(settings: Settings, data: Data) -> optax.GradientTransformation:
+    """The optimizer, built from a member's hyperparameters where there are any."""
     if data.hyperparameters is None:
         return cast(optax.GradientTransformation, settings.optimizer)
     return cast(Callable[..., Any], settings.optimizer)(**data.hyperparameters)
@@ -384,7 +393,7 @@ def step(
     share: Array,
 ) -> Pass:
     """One update, by one mini-batch: its examples, what each counts, and its share of all."""
-    update = optax.with_extra_args_support(_optimizer(settings, data)).update
+    update = optax.with_extra_args_support(optimizer_of(settings, data)).update
     value, error, grads, value_fn = _evaluate(settings, data, total, packed, before.params, x, y, counts)
     updates, optimizer = update(grads, before.optimizer, before.params, value=value, grad=grads, value_fn=value_fn)
     gradient = before.gradient
