@@ -2,8 +2,11 @@
 
 import importlib.metadata
 import json
+import sys
 
 import pytest
+
+import jnn.gradcheck  # noqa: F401  (before the inner runs: pytester forgets modules that come during one)
 
 pytest_plugins = ["pytester"]
 
@@ -70,6 +73,8 @@ def test_without():
 def run(pytester, text, *options):
     pytester.makeconftest('pytest_plugins = ["jnn.gradcheck.plugin"]')
     pytester.makepyfile(test_it=text)
+    # As users' pytest finds it: not imported yet. Other tests of this process may have.
+    sys.modules.pop("jnn.gradcheck.plugin", None)
     return pytester.runpytest_inprocess("-W", "error", "-p", "no:cacheprovider", *options)
 
 
