@@ -6,13 +6,12 @@ Three processes train 100-32-2 by mini-batches of 1,000: with all examples on th
 copy), with `rows_on_device` a tenth of them, and the same from a memory-mapped file. Printed for each: the seconds, the
 highest resident memory beyond what the process had after its imports, in multiples of the data, and the training risk.
 Of a mapped file the pages that were read count as resident, but can be given back at any time; "own" memory is without
-them (at the end, from Linux's /proc).
+them, at the end. (Both from Linux's /proc; elsewhere NaN.)
 """
 
 import argparse
 import json
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -64,16 +63,21 @@ def measure(way: str, folder: Path, epochs: int) -> dict[str, Any]:
     }
 
 
+def _status(field: str) -> float:
+    """Bytes, from Linux's /proc; NaN elsewhere. (`getrusage` reports the parent's peak, from before exec.)"""
+    status = Path("/proc/self/status")
+    found = re.search(rf"{field}:\s+(\d+) kB", status.read_text()) if status.exists() else None
+    return 1024 * float(found[1]) if found else float("nan")
+
+
 def _peak() -> float:
-    """Bytes; macOS counts in bytes, Linux in KiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    """The most resident memory so far."""
+    return _status("VmHWM")
 
 
 def _own() -> float:
-    """Bytes of resident memory that are no file's; NaN where /proc does not tell."""
-    status = Path("/proc/self/status")
-    found = re.search(r"RssAnon:\s+(\d+) kB", status.read_text()) if status.exists() else None
-    return 1024 * float(found[1]) if found else float("nan")
+    """The resident memory that is no file's."""
+    return _status("RssAnon")
 
 
 def main() -> None:

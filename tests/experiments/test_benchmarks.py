@@ -51,7 +51,8 @@ def test_memory_is_measured_of_the_same_training(tmp_path: Path) -> None:
     memory.write(tmp_path, rows=400, columns=3)
     found = [memory.measure(way, tmp_path, epochs=1) for way in memory.WAYS]
     assert len({f["risk"] for f in found}) == 1
-    assert all(f["peak"] >= 0 and f["seconds"] > 0 for f in found)
+    assert all(f["seconds"] > 0 for f in found)
+    assert memory._peak() > 2**20 or not Path("/proc/self/status").exists()
 
 
 def test_the_command_measures_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
