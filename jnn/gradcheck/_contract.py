@@ -17,7 +17,7 @@ from jax.extend import core
 from jnn.gradcheck import _directions, _float64, _jaxprs, _reference
 from jnn.gradcheck._evidence import LeafRecord, describe
 from jnn.gradcheck._first_order import FirstOrder
-from jnn.gradcheck._judge import EPS64, eps_of, floors, grow, parts, reals, tiny_of
+from jnn.gradcheck._judge import EPS64, eps_of, floors, grow, parts, reals, scaled_floor, tiny_of
 from jnn.gradcheck._rewrite import without_rules
 from jnn.gradcheck.report import Check
 
@@ -123,7 +123,8 @@ def _adjoint(order: FirstOrder, spared: set[str]) -> tuple[str, str]:
     else:
         _, g = d.rule(d.lows, w)
         _, dy = d.rule_push(d.lows, v)
-        eps = 256 * max(eps_of(leaf.dtype) for leaf in (*order.problem.inputs, *order.problem.outputs))
+        finest = max(eps_of(leaf.dtype) for leaf in (*order.problem.inputs, *order.problem.outputs))
+        eps = 256 * max(finest, order.coarse)
     forward, reverse = _products(w, dy), _products(v, g)
     gap = abs(forward.sum() - reverse.sum())
     size = np.abs(forward).sum() + np.abs(reverse).sum()
@@ -171,7 +172,8 @@ def _primal(order: FirstOrder, spared: set[str]) -> tuple[str, str]:
         scale = float(np.max(np.abs(t[finite]), initial=0.0))
         with np.errstate(all="ignore"):
             room = (f.formula if promoted else f.arithmetic) * eps * np.abs(t) + 4 * n
-            room += (256 * EPS64 if promoted else f.scaled * eps) * scale + 4 * tiny_of(leaf.dtype)
+            room += (256 * EPS64 if promoted else scaled_floor(leaf.dtype, order.coarse)) * scale
+            room += 4 * tiny_of(leaf.dtype)
             wrong = finite & ~(np.abs(v - t) <= room)
         if not promoted and order.low_precision and wrong.any():
             plain = _flats(jax.jit(core.jaxpr_as_fun(d.primal))(*d.lows))[len(bad)]
@@ -214,7 +216,7 @@ def _beyond(order: FirstOrder, j: int, a: np.ndarray, b: np.ndarray) -> bool:
     with np.errstate(all="ignore"):
         room = room + floors(dtype).arithmetic * eps_of(dtype) * np.abs(b) + 16 * tiny_of(dtype)
         scale = float(np.max(np.abs(b[np.isfinite(b)]), initial=0.0))
-        room = room + floors(dtype).scaled * eps_of(dtype) * scale
+        room = room + scaled_floor(dtype, order.coarse) * scale
         return bool(np.any(~(np.abs(a - b) <= room) & ~(np.isnan(a) & np.isnan(b)) & (a != b)))
 
 
@@ -276,7 +278,9 @@ def _batched(order: FirstOrder, spared: set[str]) -> tuple[str, str]:
         f, eps = floors(record.leaf.dtype), eps_of(record.leaf.dtype)
         with np.errstate(all="ignore"):
             scale = float(np.max(size[np.isfinite(size)], initial=0.0))
-            rel, flat = (1e-9, 1e-12) if wide else (f.arithmetic * eps, 4 * f.scaled * eps)
+            rel, flat = (
+                (1e-9, 1e-12) if wide else (f.arithmetic * eps, 4 * scaled_floor(record.leaf.dtype, order.coarse))
+            )
             room = rel * size + 16 * noise + flat * scale + tiny_of(record.leaf.dtype)
             bad.append(bool(np.any(~(np.abs(batch[j] - want) <= room) & np.isfinite(want))))
     names = _blamed(order, bad, spared, "another gradient under vmap")

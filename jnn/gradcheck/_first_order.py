@@ -1,13 +1,14 @@
 """The comparison itself: the derivatives that JAX uses against the truth, element by element, for every probe."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from jnn.gradcheck import _directions, _jaxprs, _reference
+from jnn.gradcheck import _directions, _jaxprs, _products, _reference
 from jnn.gradcheck._derivatives import Derivatives
 from jnn.gradcheck._directions import Probe
 from jnn.gradcheck._evidence import LeafRecord, describe
@@ -54,6 +55,12 @@ class FirstOrder:
         self.tangents: list[list[np.ndarray]] = []
         self.tangent_names: list[str] = []
         self.reverse_error: Exception | None = None
+
+    @functools.cached_property
+    def coarse(self) -> float:
+        """How coarse the matrix products are, of values and derivatives."""
+        pull = () if self.reverse_error is not None else (self.derivatives.pull_jaxpr,)
+        return _products.coarseness((self.problem.jaxpr, *pull))
 
     def rule_gradients(self, probe: int) -> tuple[list[Any], list[Any]]:
         """(outputs, gradients) as JAX computes them."""
@@ -117,7 +124,8 @@ class FirstOrder:
             made.append(
                 Comparison(
                     np.dtype(record.leaf.dtype), rule[j], None if rule64 is None else rule64[j], truth[j], noise[j],
-                    scale, slack=0.0 if slack is None else slack[j], tolerance=self.options.tolerance,
+                    scale, slack=0.0 if slack is None else slack[j], coarse=self.coarse,
+                    tolerance=self.options.tolerance,
                 )
             )  # fmt: skip
         if self.low_precision and any(c.arithmetic_wrong().any() for c in made):
@@ -224,7 +232,7 @@ class FirstOrder:
             rule64 = None
         made = [
             Comparison(np.dtype(o.dtype), r, None if rule64 is None else rule64[j], truth[j], noise[j],
-                       _largest(truth[j]), slack=slack[j], tolerance=self.options.tolerance)
+                       _largest(truth[j]), slack=slack[j], coarse=self.coarse, tolerance=self.options.tolerance)
             for j, (o, r) in enumerate(zip(self.problem.outputs, rule, strict=True))
         ]  # fmt: skip
         if self.low_precision and any(c.arithmetic_wrong().any() for c in made):

@@ -61,6 +61,11 @@ def eps_of(dtype: Any) -> float:
     return float(jnp.finfo(real_dtype(dtype)).eps)
 
 
+def scaled_floor(dtype: Any, coarse: float) -> float:
+    """The arithmetic's allowance relative to a leaf's scale; coarse products get what numbers of their spacing get."""
+    return max(floors(dtype).scaled * eps_of(dtype), FLOORS["bfloat16"].scaled * coarse)
+
+
 def tiny_of(dtype: Any) -> float:
     """The smallest normal number."""
     return float(jnp.finfo(real_dtype(dtype)).tiny)
@@ -101,7 +106,8 @@ class Comparison:
 
     `noise` is the change of both float64 evaluations when their inputs and inexact literals are varied; `naive` is the
     error of plain autodiff in the same dtype, `rounding` the change of the rule in float64 when every result is
-    rounded to the dtype (both zero until they are known); `scale` is the leaf's, `slack` what the truth may be off.
+    rounded to the dtype (both zero until they are known); `scale` is the leaf's, `slack` what the truth may be off,
+    `coarse` the spacing of the operands of matrix products, where it is wider than the dtype's.
     """
 
     dtype: np.dtype
@@ -113,6 +119,7 @@ class Comparison:
     naive: np.ndarray | float = 0.0
     rounding: np.ndarray | float = 0.0
     slack: np.ndarray | float = 0.0
+    coarse: float = 0.0
     tolerance: float | None = None
 
     def at(self, place: Any) -> "Comparison":
@@ -139,6 +146,10 @@ class Comparison:
         formula = f.formula * eps if self.tolerance is None else self.tolerance
         return formula, max(f.arithmetic * eps, self.tolerance or 0.0)
 
+    def scaled(self) -> float:
+        """The allowance of the arithmetic relative to the leaf's scale."""
+        return scaled_floor(self.dtype, self.coarse)
+
     def _size(self) -> np.ndarray:
         """|truth|, zero where it is not finite."""
         return np.abs(np.where(np.isfinite(self.truth), self.truth, 0.0))
@@ -154,10 +165,9 @@ class Comparison:
 
     def allowed_arithmetic(self) -> np.ndarray:
         """What the rule in its own dtype may deviate."""
-        f, eps = floors(self.dtype), eps_of(self.dtype)
         _, rel = self.relative()
         with np.errstate(all="ignore"):
-            allowed = rel * self._size() + 4 * self.noise + self.slack + f.scaled * eps * self.scale
+            allowed = rel * self._size() + 4 * self.noise + self.slack + self.scaled() * self.scale
         return allowed + 8 * np.maximum(self.naive, self.rounding) + 4 * tiny_of(self.dtype)
 
     def formula_wrong(self) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jnn.gradcheck import _float64, _patterns, _reference, _verdict
+from jnn.gradcheck import _float64, _patterns, _products, _reference, _verdict
 from jnn.gradcheck._derivatives import plain_knobs, quick
 from jnn.gradcheck._directions import signed, varied
 from jnn.gradcheck._evidence import LeafRecord
@@ -86,12 +86,13 @@ def compare(gradient: Callable[..., Any], other: Callable[..., Any], args: Seque
             noise[j] = np.maximum(noise[j], _error(a[j], wide[j]) + _error(b[j], t))
             naive[j] = np.maximum(naive[j], _error(again[j], t))
     promoted = not (rule.opaque or truth.opaque)
+    coarse = _products.coarseness((one.jaxpr, two.jaxpr))
     made = []
     for j, out in enumerate(one.outputs):
         scale = float(np.max(np.abs(true[j][np.isfinite(true[j])]), initial=0.0))
         made.append(
             Comparison(np.dtype(out.dtype), low[j], wide[j] if promoted else None, true[j], noise[j], scale, naive[j],
-                       tolerance=options.tolerance)
+                       coarse=coarse, tolerance=options.tolerance)
         )  # fmt: skip
     # Where the formula is right, what a faithful evaluation of it may commit is no fault either.
     if promoted and any((c.arithmetic_wrong() & ~c.formula_wrong()).any() for c in made):
