@@ -270,7 +270,8 @@ def _train(
         raise ValueError("expected at least one device, got none")
     if lanes is not None and lanes < 1:
         raise ValueError(f"expected lanes of at least 1, got {lanes}")
-    settings, data = everyone.settings, everyone.data
+    settings = dataclasses.replace(everyone.settings, platform=local[0].platform)
+    everyone, data = dataclasses.replace(everyone, settings=settings), everyone.data
     in_step = len(data.x) if data.rows is None else data.rows.shape[1]
     if settings.batch_size is not None:
         in_step = min(in_step, settings.batch_size)

@@ -1,6 +1,7 @@
 """What `fit` is given: checked before anything is trained, and sorted into settings (static) and data."""
 
 import contextlib
+import functools
 import warnings
 from typing import Any
 
@@ -119,8 +120,16 @@ def prepare(
         initializer=initializer,
         dtype=dtype,
         shuffle=bool(shuffle),
+        platform=_platform(x),
     )
     return settings, Data(x, y, weights, own, jnp.asarray(weight_decay, dtype), mask)
+
+
+def _platform(x: Any) -> str:
+    """Of the device where training will take place, as far as is known."""
+    if isinstance(x, Array) and not isinstance(x, jax.core.Tracer):
+        return next(iter(x.devices())).platform
+    return jax.default_backend()
 
 
 def _parameter_dtype(x: Any, params: Params | None) -> Any:
@@ -144,15 +153,15 @@ def _checked_examples(
         raise ValueError(f"expected {which}x of shape (n, {network.inputs}), one row an example; got {np.shape(x)}")
     if len(x) == 0:
         raise ValueError(f"expected at least one {which}example, got none")
-    with np.errstate(over="ignore"):
-        x = np.asarray(x) if on_host else jnp.asarray(x, dtype)
     if not isinstance(x, jax.core.Tracer):
-        wrong = _rows_not_finite(np.asarray(x), dtype)
+        wrong = _rows_not_finite(x, dtype)
         if len(wrong):
             raise ValueError(
                 f"{which}x has NaN or infinite values (in {dtype}) in {len(wrong)} rows, the first is row {wrong[0]}; "
                 "remove or impute them"
             )
+    with np.errstate(over="ignore"):
+        x = np.asarray(x) if on_host else jnp.asarray(x, dtype)
     y = likelihood.check_targets(y, network.outputs)
     if y.ndim > 2 or (y.ndim == 1 and jnp.issubdtype(y.dtype, jnp.floating)) or y.ndim == 0:
         raise ValueError(f"expected {which}y of shape (n, K), or (n,) integer labels; got {y.shape}")
@@ -164,8 +173,14 @@ def _checked_examples(
     return x, jnp.asarray(y), weights
 
 
-def _rows_not_finite(x: np.ndarray, dtype: Any, block: int = 65_536) -> np.ndarray:
-    """The numbers of the rows with NaN or infinite values; block by block, to need no memory of the data's size."""
+def _rows_not_finite(x: np.ndarray | Array, dtype: Any, block: int = 65_536) -> np.ndarray:
+    """The numbers of the rows with NaN or infinite values, looked for where the examples are.
+
+    On the host block by block, to need no memory of the data's size.
+    """
+    if isinstance(x, Array) and any(device.platform != "cpu" for device in x.devices()):
+        return np.flatnonzero(~np.asarray(_finite_rows(x, dtype)))
+    x = np.asarray(x)
 
     def finite(rows: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
@@ -174,6 +189,11 @@ def _rows_not_finite(x: np.ndarray, dtype: Any, block: int = 65_536) -> np.ndarr
     return np.concatenate(
         [start + np.flatnonzero(~finite(x[start : start + block])) for start in range(0, len(x), block)]
     )
+
+
+@functools.partial(jax.jit, static_argnames="dtype")
+def _finite_rows(x: Array, dtype: Any) -> Array:
+    return jnp.isfinite(x.astype(dtype)).all(axis=1)
 
 
 def checked_weights(weights: Any, shape: tuple[int, ...], dtype: Any, which: str = "") -> Array | None:

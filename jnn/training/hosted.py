@@ -135,7 +135,7 @@ def _take(
 def _packing(settings: Settings, data: Data) -> Packing:
     """What packs the network's parameters, known from their shapes."""
     shapes = jax.eval_shape(functools.partial(settings.network.init, dtype=settings.dtype), jax.random.key(0))
-    return packing(shapes, optimizer_of(settings, data))
+    return packing(shapes, optimizer_of(settings, data), settings.platform)
 
 
 @functools.partial(jax.jit, static_argnames="settings")

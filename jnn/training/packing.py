@@ -4,6 +4,9 @@ A step over a small network is a dozen small operations, so that half of its tim
 that treats each weight by itself (each of jnn's own) makes one pass over one vector instead of several over every
 layer's arrays. Matrices are laid out by neuron, transposed, those of large networks too: the forward pass then reads
 them row by row.
+
+So it is on a CPU. Accelerators read matrices either way, and there copying into the vector and out of it costs more
+than it saves, most of all for many networks: they take all parameters as they are.
 """
 
 import itertools
@@ -50,14 +53,14 @@ AS_THEY_ARE = Packing(_same, _same, _same, _same, _same)
 BY_NEURON = Packing(_transposed, _transposed, _transposed, _transposed, _transposed)
 
 
-def packing(params: Params, optimizer: optax.GradientTransformation) -> Packing:
+def packing(params: Params, optimizer: optax.GradientTransformation, platform: str) -> Packing:
     """One vector, for small networks of one dtype; for others matrices by neuron.
 
-    Only for optimizers that treat each weight by itself: what others get stays as it is.
+    Only on a CPU, and only for optimizers that treat each weight by itself: what others get stays as it is.
     """
     leaves, structure = jax.tree.flatten(params)
     weights = sum(leaf.size for leaf in leaves)
-    if not is_elementwise(optimizer):
+    if platform != "cpu" or not is_elementwise(optimizer):
         return AS_THEY_ARE
     if len({leaf.dtype for leaf in leaves}) > 1 or weights > LARGE:
         return BY_NEURON

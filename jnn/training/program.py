@@ -49,6 +49,7 @@ class Settings:
     initializer: Initializer
     dtype: Any
     shuffle: bool
+    platform: str
 
 
 class Data(NamedTuple):
@@ -172,7 +173,7 @@ def _loop(settings: Settings, data: Data, state: State, going: Callable[[Array, 
 
 def pack(settings: Settings, data: Data, state: State) -> tuple[Packing, State]:
     """A state as the program computes with it (see `jnn.training.packing`)."""
-    packed = packing(state.params, optimizer_of(settings, data))
+    packed = packing(state.params, optimizer_of(settings, data), settings.platform)
     return packed, state._replace(
         params=packed.pack(state.params),
         best_params=packed.pack(state.best_params),

@@ -30,7 +30,7 @@ def test_there_and_back_nothing_changes(network, rule, key):
     params = NETWORKS[network].init(key)
     optimizer = RULES[rule]
     _, state = optimizer.update(params, optimizer.init(params), params, value=jnp.float32(2))
-    packed = packing.packing(params, optimizer)
+    packed = packing.packing(params, optimizer, "cpu")
     vector = packed.pack(params)
     assert vector.shape == (NETWORKS[network].weight_count,)
     for before, after in ((params, packed.unpack(vector)), (state, packed.unpack_state(packed.pack_state(state)))):
@@ -49,7 +49,11 @@ def test_there_and_back_nothing_changes(network, rule, key):
     ids=["chain", "lbfgs"],
 )
 def test_what_is_not_known_to_allow_it_stays_as_it_is(optimizer, key):
-    assert packing.packing(mlp([3, 4, 2]).init(key), optimizer) is packing.AS_THEY_ARE
+    assert packing.packing(mlp([3, 4, 2]).init(key), optimizer, "cpu") is packing.AS_THEY_ARE
+
+
+def test_accelerators_take_parameters_as_they_are(key):
+    assert packing.packing(mlp([3, 4, 2]).init(key), adam(), "gpu") is packing.AS_THEY_ARE
 
 
 @pytest.mark.parametrize("kind", ["large", "mixed"])
@@ -57,7 +61,7 @@ def test_large_networks_and_several_dtypes_are_only_transposed(kind, key):
     params = mlp([3, 300, 300, 2] if kind == "large" else [3, 4, 2]).init(key)
     if kind == "mixed":
         params = (params[0], *jax.tree.map(lambda w: w.astype(jnp.bfloat16), params[1:]))
-    packed = packing.packing(params, adam())
+    packed = packing.packing(params, adam(), "cpu")
     assert packed is packing.BY_NEURON
     assert [p["W"].shape for p in packed.pack(params)] == [p["W"].shape[::-1] for p in params]
     jax.tree.map(np.testing.assert_array_equal, params, packed.unpack(packed.pack(params)))

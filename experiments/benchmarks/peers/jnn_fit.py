@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -53,6 +54,7 @@ def prepare(workload: Workload, data: Data, setting: Setting) -> Train:
     """One network, or with `jnn.ensembles` many."""
     network, likelihood = _network(workload, data), LIKELIHOODS[workload.loss]
     keywords = _keywords(workload, data, network)
+    x, y = jnp.asarray(data.x), jnp.asarray(data.y)  # on the device, as the others' are
     if workload.members > 1:
         try:
             from jnn import ensembles
@@ -62,13 +64,13 @@ def prepare(workload: Workload, data: Data, setting: Setting) -> Train:
 
         def fit(key: jax.Array) -> Any:
             members = workload.members
-            return ensembles.fit(network, likelihood, data.x, data.y, key=key, members=members, **keywords).result
+            return ensembles.fit(network, likelihood, x, y, key=key, members=members, **keywords).result
 
     else:
         apply = network.apply
 
         def fit(key: jax.Array) -> Any:
-            return jnn.fit(network, likelihood, data.x, data.y, key=key, **keywords)
+            return jnn.fit(network, likelihood, x, y, key=key, **keywords)
 
     def train(seed: int) -> Trained:
         params = jax.block_until_ready(fit(jax.random.key(seed)).params)
@@ -82,10 +84,11 @@ def prepare_alone(workload: Workload, data: Data, setting: Setting) -> Train:
     """A few networks, one after another."""
     network, likelihood = _network(workload, data), LIKELIHOODS[workload.loss]
     keywords = _keywords(workload, data, network)
+    x, y = jnp.asarray(data.x), jnp.asarray(data.y)  # on the device, as the others' are
 
     def train(seed: int) -> Trained:
         keys = jax.random.split(jax.random.key(seed), min(ALONE, workload.members))
-        found = [jnn.fit(network, likelihood, data.x, data.y, key=key, **keywords).params for key in keys]
+        found = [jnn.fit(network, likelihood, x, y, key=key, **keywords).params for key in keys]
         jax.block_until_ready(found)
         return Trained(lambda x: np.stack([network.apply(params, x) for params in found]))
 
