@@ -1,8 +1,8 @@
 """Normalizing inputs, and folding the normalization into a trained network's first weights.
 
 "Normalize the data component-wise to zero mean and unit variance (using PCA for removing linear correlations helps)"
-(slide "The secrets of successful shallow NN training"). A transform is affine, z = (x − m) A, so a network trained on
-z is also a network on x: weights A W, biases b − m A W, in every layer that reads the inputs.
+(slide "The secrets of successful shallow NN training"). These are affine, z = (x − m) A, so a network trained on z is
+also a network on x: weights A W, biases b − m A W, in every layer that reads the inputs. `Squash` is not.
 """
 
 import abc
@@ -28,12 +28,40 @@ def _examples(x: Any) -> Array:
 
 
 class Transform(abc.ABC):
-    """An affine map z = (x − m) A of examples, learned from data; a pytree, so that it can be vmapped and saved.
+    """A map of examples, learned from data; a pytree, so that it can be vmapped and saved.
 
     Fitting checks for NaN only outside of `jit` and `vmap`.
     """
 
+    @property
+    @abc.abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """The number of columns that are taken, `(d,)`, after any axes of an ensemble."""
+
+    @abc.abstractmethod
+    def apply(self, x: Num[Array | np.ndarray, "*batch d"]) -> Float[Array, "*batch k"]:
+        """z, from x."""
+
+    @abc.abstractmethod
+    def undo(self, z: Num[Array | np.ndarray, "*batch k"]) -> Float[Array, "*batch d"]:
+        """x, from z: exact where nothing was lost, else the nearest point that maps to z."""
+
+    def _check(self, x: Any, columns: int, name: str) -> Array:
+        x = jnp.asarray(x)
+        if x.ndim == 0 or x.shape[-1] != columns:
+            raise ValueError(f"expected {name} with {columns} columns, as the transform was fitted to; got {x.shape}")
+        return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jax.tree.leaves(self)[0].dtype)
+
+
+class Affine(Transform):
+    """z = (x − m) A, which can be folded into a network's weights."""
+
     mean: Float[Array, "*batch d"]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of m."""
+        return self.mean.shape
 
     @property
     @abc.abstractmethod
@@ -45,20 +73,6 @@ class Transform(abc.ABC):
     def inverse(self) -> Float[Array, "k d"]:
         """A⁺, with x = z A⁺ + m for every x that the transform loses nothing of."""
 
-    @abc.abstractmethod
-    def apply(self, x: Num[Array | np.ndarray, "*batch d"]) -> Float[Array, "*batch k"]:
-        """z = (x − m) A."""
-
-    @abc.abstractmethod
-    def undo(self, z: Num[Array | np.ndarray, "*batch k"]) -> Float[Array, "*batch d"]:
-        """x = z A⁺ + m: exact where nothing was lost, else the nearest point that maps to z."""
-
-    def _check(self, x: Any, columns: int, name: str) -> Array:
-        x = jnp.asarray(x)
-        if x.ndim == 0 or x.shape[-1] != columns:
-            raise ValueError(f"expected {name} with {columns} columns, as the transform was fitted to; got {x.shape}")
-        return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(self.mean.dtype)
-
 
 def _around(x: Array, m: Array) -> Array:
     """m with as many axes as x, so that nothing is broadcast by accident."""
@@ -66,7 +80,7 @@ def _around(x: Array, m: Array) -> Array:
 
 
 @jax.tree_util.register_pytree_node_class
-class Standardize(Transform):
+class Standardize(Affine):
     """Zero mean and unit variance in each column: z_j = (x_j − m_j) / s_j, s_j the standard deviation (over n).
 
     A constant column has no scale: it becomes zero, with s_j = 1.
@@ -136,7 +150,7 @@ class Standardize(Transform):
 
 
 @jax.tree_util.register_pytree_node_class
-class Whiten(Transform):
+class Whiten(Affine):
     """PCA whitening: uncorrelated components of unit variance, z_k = (x − m) · u_k / s_k.
 
     u_k is the k-th principal axis and s_k the standard deviation along it, largest first. A direction in which the
@@ -227,7 +241,75 @@ class Whiten(Transform):
         return f"Whiten({self.axes.shape[0]} columns, {self.axes.shape[1]} components)"
 
 
-def fold(transform: Transform, network: Network, params: Params) -> tuple[Network, Params]:
+BOUND, BEYOND = 3.0, 4.0
+"""Where squashed columns end, and what a heavy tail is, in standard deviations. Of 16,000 values that are normally
+distributed, one lies beyond four."""
+
+
+@jax.tree_util.register_pytree_node_class
+class Squash(Transform):
+    """Heavy tails drawn in: z_j = x_j / √(1 + (x_j / c_j)²), about x_j where |x_j| is well below c_j, never beyond c_j.
+
+    For standardized columns: a few values far out otherwise take most of a network's attention, and what it says
+    between and beyond them is anybody's guess. (Holzmüller, Grinsztajn, Steinwart, "Better by default", 2024, squash
+    all columns so; here it is for those that need it.)
+
+    Args:
+        bound: c, `(d,)`, positive; infinite for a column that stays as it is.
+
+    >>> import numpy as np
+    >>> from jnn.transforms import Squash
+    >>> Squash(np.array([3.0, np.inf])).apply(np.array([[4.0, 4.0]])).round(2).tolist()
+    [[2.4, 4.0]]
+    """
+
+    def __init__(self, bound: Float[Array | np.ndarray, "*batch d"]) -> None:
+        self.bound = bound
+
+    @classmethod
+    def fit(cls, z: Num[Array, "n d"] | np.ndarray, *, bound: float = BOUND, beyond: float = BEYOND) -> "Squash":
+        """Learn which columns of `z` (standardized) have heavy tails: those with a value beyond ±`beyond`."""
+        z = _examples(z)
+        heavy = jnp.max(jnp.abs(z), axis=0) > beyond
+        return cls(jnp.where(heavy, jnp.asarray(bound, z.dtype), jnp.asarray(jnp.inf, z.dtype)))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of c."""
+        return self.bound.shape
+
+    def _slope(self, x: Array, sign: int) -> Array:
+        """√(1 ± (x / c)²), without an overflow."""
+        most = float(np.sqrt(jnp.finfo(x.dtype).max) / 2)
+        ratio = jnp.clip(x / _around(x, jnp.asarray(self.bound, x.dtype)), -most, most)
+        return jnp.sqrt(1 + sign * jnp.square(ratio))
+
+    def apply(self, x: Num[Array | np.ndarray, "*batch d"]) -> Float[Array, "*batch d"]:
+        """z = x / √(1 + (x / c)²)."""
+        x = self._check(x, self.shape[-1], "x")
+        bound = _around(x, jnp.asarray(self.bound, x.dtype))
+        # Far out the quotient is rounded to c, from any finite x.
+        return jnp.clip(x / self._slope(x, 1), -bound, bound)
+
+    def undo(self, z: Num[Array | np.ndarray, "*batch d"]) -> Float[Array, "*batch d"]:
+        """x = z / √(1 − (z / c)²), for |z| < c."""
+        z = self._check(z, self.shape[-1], "z")
+        return z / self._slope(z, -1)
+
+    def tree_flatten(self) -> tuple[tuple[Array | np.ndarray], None]:
+        """The array."""
+        return (self.bound,), None
+
+    @classmethod
+    def tree_unflatten(cls, _: None, arrays: tuple[Array]) -> "Squash":
+        """From the array."""
+        return cls(*arrays)
+
+    def __repr__(self) -> str:
+        return f"Squash(bound={self.bound})"
+
+
+def fold(transform: Affine, network: Network, params: Params) -> tuple[Network, Params]:
     """The network that takes raw inputs: folded.apply(x) = network.apply(transform.apply(x)).
 
         a = W'ᵀ x + b',   W' = A W,   b' = b − m A W,   for the weights W of every layer (neuron) that reads inputs
@@ -244,7 +326,10 @@ def fold(transform: Transform, network: Network, params: Params) -> tuple[Networ
     Raises:
         ValueError: if the transform does not give as many columns as the network has inputs, or a neuron that reads
             inputs has no bias.
+        TypeError: if the transform is not affine.
     """
+    if not isinstance(transform, Affine):
+        raise TypeError(f"expected an affine transform, which weights can take up; got {type(transform).__name__}")
     d, k = transform.matrix.shape
     if k != network.inputs:
         raise ValueError(f"expected a transform to the network's {network.inputs} inputs, got one to {k}")
@@ -266,7 +351,7 @@ def fold(transform: Transform, network: Network, params: Params) -> tuple[Networ
     return wide, tuple(folded)
 
 
-def _fold_general(transform: Transform, network: Dag, params: Params) -> tuple[Dag, Params]:
+def _fold_general(transform: Affine, network: Dag, params: Params) -> tuple[Dag, Params]:
     if not network.biased[_reads_inputs(network)].all():
         raise ValueError("a neuron that reads inputs has no bias to take up the mean; connect neuron 0 to it")
     d, k = transform.matrix.shape

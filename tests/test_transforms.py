@@ -7,7 +7,7 @@ import pytest
 
 from jnn import dag, mlp
 from jnn.networks import as_dag
-from jnn.transforms import Standardize, Whiten, fold, fold_outputs
+from jnn.transforms import Squash, Standardize, Whiten, fold, fold_outputs
 
 RNG = np.random.default_rng(8)
 # Correlated columns with means and scales of their own.
@@ -18,6 +18,51 @@ EPS = np.finfo(float).eps
 
 def relative(got, expected):
     return np.max(np.abs(np.asarray(got) - expected)) / np.max(np.abs(expected))
+
+
+# --- Squash
+
+
+def test_squash_is_its_formula_and_what_it_leaves_alone_stays():
+    z = np.array([[0.1, 5.0, -2.0], [-6.0, 3.9, 2.0], [3.0, -1.0, 0.0]])
+    t = Squash.fit(z)
+    assert t.bound.tolist() == [3, 3, np.inf]
+    expected = z / np.sqrt(1 + (z / [3, 3, np.inf]) ** 2)
+    np.testing.assert_allclose(t.apply(z), expected, rtol=4 * EPS)
+    np.testing.assert_array_equal(t.apply(z)[:, 2], z[:, 2])
+    np.testing.assert_allclose(t.undo(t.apply(z)), z, rtol=100 * EPS)  # near the bound undoing loses digits
+    assert "Squash" in repr(t)
+    assert Squash.fit(z, beyond=10).bound.tolist() == [np.inf] * 3
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_squashed_values_stay_within_the_bound_however_large(dtype):
+    largest = np.finfo(dtype).max
+    x = np.array([[largest], [-largest], [1e3], [np.sqrt(largest) * dtype(2)]], dtype)
+    z = np.asarray(Squash(np.array([3.0], dtype)).apply(x))
+    assert z.dtype == dtype
+    np.testing.assert_allclose(z[:, 0], [3, -3, 3, 3], rtol=1e-3)
+    assert (np.abs(z) <= 3).all()
+
+
+def test_squash_in_batches_and_for_an_ensemble():
+    z = 5 * RNG.normal(size=(3, 20, 2))
+    t = jax.vmap(Squash.fit)(z)
+    assert t.shape == (3, 2)
+    for own, one in zip(z, jax.vmap(lambda t, z: t.apply(z))(t, z), strict=True):
+        np.testing.assert_allclose(one, Squash.fit(own).apply(own), rtol=4 * EPS)
+    np.testing.assert_allclose(Squash(np.array([3.0, 3.0])).apply(z)[1, 2], Squash(np.array([3.0, 3.0])).apply(z[1, 2]))
+    with pytest.raises(ValueError, match="2 columns"):
+        Squash(np.array([3.0, 3.0])).apply(np.ones((4, 3)))
+    with pytest.raises(ValueError, match="NaN"):
+        Squash.fit(np.array([[np.nan]]))
+
+
+def test_no_weights_can_take_up_a_squash():
+    network = mlp([2, 3, 1])
+    # Under the tests jaxtyping raises before `fold` itself does.
+    with pytest.raises(TypeError, match=r"Affine|expected an affine transform, .*; got Squash"):
+        fold(Squash(np.array([3.0, 3.0])), network, network.init(jax.random.key(0)))
 
 
 # --- Standardize

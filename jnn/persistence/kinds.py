@@ -158,9 +158,11 @@ def _transform(cls: type, names: str) -> Kind:
     """A transform whose arrays end in these axes, d columns and k components, after any of an ensemble."""
     axes = dict(item.split(":") for item in names.split())
 
+    first = next(iter(axes))
+
     def build(**arrays: Any) -> transforms.Transform:
         sizes: dict[str, int] = {}
-        lead = arrays["mean"].shape[:-1]
+        lead = arrays[first].shape[:-1]
         for name, ends in axes.items():
             shape = arrays[name].shape
             if shape[: -len(ends)] != lead or any(
@@ -222,6 +224,7 @@ KINDS: Mapping[str, Kind] = {
     "one_hot": Kind(likelihoods.OneHot, _one_hot_fields, _one_hot),
     "standardize": _transform(transforms.Standardize, "mean:d scale:d"),
     "whiten": _transform(transforms.Whiten, "mean:d axes:dk scale:k"),
+    "squash": _transform(transforms.Squash, "bound:d"),
     "dtype": Kind(np.dtype, _dtype_fields, _dtype),
     "float": Kind(
         float,

@@ -89,7 +89,7 @@ class Model:
             return self._mean(self.params, self.transforms, self.target_transform, x)
         count = len(self.members)
         around = (*self.transforms, self.target_transform)
-        axes = [None if t is None or t.mean.ndim == 1 else 0 for t in around]  # of one network, or each its own
+        axes = [None if t is None or len(t.shape) == 1 else 0 for t in around]  # of one network, or each its own
         *transforms, target = (
             t if axis is None else _flattened(t, count) for t, axis in zip(around, axes, strict=True)
         )
@@ -133,15 +133,15 @@ class Model:
     @property
     def inputs(self) -> int:
         """The number of columns that raw inputs have."""
-        return self.transforms[0].mean.shape[-1] if self.transforms else self.network.inputs
+        return self.transforms[0].shape[-1] if self.transforms else self.network.inputs
 
     def _columns(self, name: str, transform: Transform, columns: int, apply: Callable[..., Array]) -> int:
         """How many columns a transform makes of so many."""
-        lead = transform.mean.shape[:-1]
+        lead = transform.shape[:-1]
         if lead not in ((), self.members):
             raise MismatchError(
-                f"expected {name} of one network, or of the ensemble {self.members}; its mean has {lead} before the "
-                "columns"
+                f"expected {name} of one network, or of the ensemble {self.members}; its arrays have {lead} before "
+                "the columns"
             )
         leaves, structure = jax.tree.flatten(transform)
         own = [jax.ShapeDtypeStruct(leaf.shape[len(lead) :], jnp.float32) for leaf in leaves]

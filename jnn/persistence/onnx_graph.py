@@ -22,7 +22,7 @@ from jnn.persistence import files
 from jnn.persistence.errors import UnsupportedError
 from jnn.persistence.model import Model
 from jnn.persistence.optional import needed
-from jnn.transforms import Standardize, Transform
+from jnn.transforms import Affine, Squash, Standardize, Transform
 
 OPSET = 20
 """The first with every activation's node; onnxruntime has it since 1.17."""
@@ -179,7 +179,10 @@ def _rows(array: Any) -> np.ndarray:
 
 
 def _applied(graph: _Graph, transform: Transform, x: str) -> str:
-    """z = (x − m) / s, or (x − m) A."""
+    """z = (x − m) / s, or (x − m) A, or x / √(1 + (x / c)²)."""
+    if isinstance(transform, Squash):
+        return graph.node("Div", x, _slope(graph, transform, x, "Add"))
+    assert isinstance(transform, Affine)
     centered = graph.node("Sub", x, graph.constant(_rows(transform.mean)))
     if isinstance(transform, Standardize):
         return graph.node("Div", centered, graph.constant(_rows(transform.scale)))
@@ -187,7 +190,10 @@ def _applied(graph: _Graph, transform: Transform, x: str) -> str:
 
 
 def _undone(graph: _Graph, transform: Transform, z: str) -> str:
-    """x = z s + m, or z A⁺ + m."""
+    """x = z s + m, or z A⁺ + m, or z / √(1 − (z / c)²)."""
+    if isinstance(transform, Squash):
+        return graph.node("Div", z, _slope(graph, transform, z, "Sub"))
+    assert isinstance(transform, Affine)
     if isinstance(transform, Standardize):
         scaled = graph.node("Mul", z, graph.constant(_rows(transform.scale)))
     else:
@@ -195,7 +201,14 @@ def _undone(graph: _Graph, transform: Transform, z: str) -> str:
     return graph.node("Add", scaled, graph.constant(_rows(transform.mean)))
 
 
-def _matrix(transform: Transform, matrix: Callable[[Transform], jax.Array]) -> jax.Array:
+def _slope(graph: _Graph, transform: Squash, x: str, sign: str) -> str:
+    """√(1 ± (x / c)²), and of a column that stays as it is 1."""
+    ratio = graph.node("Mul", x, graph.constant(_rows(1 / np.asarray(transform.bound))))
+    one = graph.constant(np.ones(1))
+    return graph.node("Sqrt", graph.node(sign, one, graph.node("Mul", ratio, ratio)))
+
+
+def _matrix(transform: Affine, matrix: Callable[[Affine], jax.Array]) -> jax.Array:
     for _ in transform.mean.shape[:-1]:
         matrix = jax.vmap(matrix)
     return matrix(transform)

@@ -68,6 +68,9 @@ class MLP(BaseEstimator):
 
     # What classifier and regressor know.
 
+    _squashes = False
+    """Whether heavy tails among the inputs may be drawn in: classes seldom depend on how far out an outlier is."""
+
     def _classes_of(self, y: np.ndarray) -> np.ndarray | None:
         """Each example's class, by which to stratify; None if there are none."""
         raise NotImplementedError
@@ -117,7 +120,8 @@ class MLP(BaseEstimator):
 
     def _begin(self, x: np.ndarray, y: np.ndarray, weights: np.ndarray | None, plan: Plan) -> None:
         """What is decided at the first call: scales of the inputs, the network."""
-        self._scaling = Scaling.fit(x, weights) if self.standardize else None
+        squashes = self._squashes and plan.squashes
+        self._scaling = Scaling.fit(x, weights, squashes) if self.standardize else None
         self._random = check_random_state(self.random_state)
         self.likelihood_, self.n_outputs_ = self._outputs(y)
         sizes = (x.shape[1], *plan.hidden, self.likelihood_.pre_activations(self.n_outputs_))

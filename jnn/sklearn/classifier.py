@@ -22,7 +22,8 @@ class MLPClassifier(ClassifierMixin, MLP):
     """A classifier that takes the place of `sklearn.neural_network.MLPClassifier`: same parameters, better defaults.
 
     By default an ensemble of small networks is trained, each with another part of the examples held out for early
-    stopping, and its members' probabilities are averaged. Inputs are standardized inside. Parameters that are given
+    stopping, and its members' probabilities are averaged. Inputs are standardized inside, and columns with heavy tails
+    (a value beyond four standard deviations) squashed (`jnn.transforms.Squash`). Parameters that are given
     mean what they mean in scikit-learn. With `max_iter` or `early_stopping`, or another `solver`, one network is
     trained with scikit-learn's own defaults, and training ends as there.
 
@@ -53,7 +54,7 @@ class MLPClassifier(ClassifierMixin, MLP):
         max_fun: at most as many iterations of "lbfgs".
         shortcuts: whether every layer reads all earlier ones, the inputs included.
         members: networks in the ensemble.
-        standardize: whether inputs are standardized inside.
+        standardize: whether inputs are standardized inside (and squashed, in an ensemble of the default kind).
         likelihood: another one than the above.
         optimizer: any of jnn's or optax's, in place of `solver`.
         dtype: of training, "float32" or "float64".
@@ -74,6 +75,8 @@ class MLPClassifier(ClassifierMixin, MLP):
     >>> MLPClassifier(members=2, hidden_layer_sizes=8, random_state=0).fit(x, y).score(x, y) > 0.9
     True
     """
+
+    _squashes = True
 
     hidden_layer_sizes: Any = AUTO
     activation: Any = AUTO

@@ -1,5 +1,6 @@
 """Estimators as files: a `jnn.persistence.Model`, with what is the estimator's own among its extras."""
 
+import dataclasses
 import os
 from typing import Any, TypeVar
 
@@ -36,7 +37,7 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
         "parameters": given,
         "own_likelihood": getattr(estimator, "likelihood", None) is not None,
         "fitted": {k: v for k, v in own.items() if k not in (*PARTS, *SCALINGS, *LEFT_OUT)},
-        "scalings": {k: [own[k].mean, own[k].scale] for k in SCALINGS if own.get(k) is not None},
+        "scalings": {k: dataclasses.astuple(own[k]) for k in SCALINGS if own.get(k) is not None},
     }
     inputs, target = (own.get(name) for name in SCALINGS)
     persistence.save(
@@ -45,8 +46,8 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
             own["network_"],
             own["likelihood_"],
             own["params_"],
-            transforms=() if inputs is None else (inputs.as_transform(),),
-            target_transform=None if target is None else target.as_transform(),
+            transforms=() if inputs is None else inputs.as_transforms(),
+            target_transform=None if target is None else target.as_transforms()[0],
             extra=extra,
         ),
     )

@@ -42,8 +42,9 @@ class Plan:
     """What is trained, and how.
 
     `validation` is "folds" if each member holds out a fold of its own, "own" if the user gave examples for it, a
-    fraction, or None. `expects_an_end` says that training should be ended by a rule, so that running out of epochs is
-    worth a warning.
+    fraction, or None. `squashes` allows for scalings that no weights can take up: in an ensemble, which has no
+    `coefs_`. `expects_an_end` says that training should be ended by a rule, so that running out of epochs is worth a
+    warning.
     """
 
     hidden: tuple[int, ...]
@@ -57,6 +58,7 @@ class Plan:
     alpha: float
     rules: tuple[StoppingRule, ...]
     validation: Validation
+    squashes: bool
     expects_an_end: bool
 
     def division(self, examples: int) -> tuple[int, int]:
@@ -122,6 +124,7 @@ def make_plan(
         alpha=_or(checked["alpha"], ALPHA if recipe else 1e-4),
         rules=_rules(checked, recipe, validation is not None) if first_order and not streaming else (),
         validation=validation,
+        squashes=recipe and members > 1,
         expects_an_end=not recipe and not streaming,
     )
 

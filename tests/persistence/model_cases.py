@@ -62,6 +62,7 @@ def around():
         "standardize": (standardize(),),
         "whiten": (whiten(),),
         "both": (standardize(), whiten()),
+        "squash": (standardize(), transforms.Squash(jnp.float32([3, np.inf, 3, 0.5]))),
     }
 
 

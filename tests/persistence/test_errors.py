@@ -262,7 +262,7 @@ def test_parameters_that_do_not_fit(path):
         save(path, Model(odd, likelihoods.HeteroscedasticGaussian(), params_of(odd)))
     stacked = standardize(4, 3)
     with pytest.raises(
-        persistence.MismatchError, match=r"of one network, or of the ensemble \(\); its mean has \(3,\)"
+        persistence.MismatchError, match=r"of one network, or of the ensemble \(\); its arrays have \(3,\)"
     ):
         save(path, Model(network, likelihoods.Categorical(), (first, second), (stacked,)))
 

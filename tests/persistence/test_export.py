@@ -27,7 +27,7 @@ def path(tmp_path):
 def exported():
     """Every network, likelihood and transform in some model, each with its predictions."""
     models = [
-        *(model(name, before=before) for name, before in zip(NETWORKS, [*around(), "both"], strict=True)),
+        *(model(name, before=before) for name, before in zip(NETWORKS, around(), strict=True)),
         *(ensemble(name) for name in ("chain", "sweep")),
         model(target_transform=whiten(2, 2), likelihood=likelihoods.Gaussian()),
         *(model("linear", likelihood) for likelihood in LIKELIHOODS),

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +11,13 @@ import optax
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_wine
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 
 import jnn
-from jnn import likelihoods, persistence
+from jnn import likelihoods, persistence, transforms
 from jnn.ensembles.scheduling import start_lanes
 from jnn.sklearn import MLPClassifier, MLPRegressor
 from jnn.sklearn.plan import make_plan
@@ -39,6 +41,9 @@ def regressor() -> MLPRegressor:
 
 def test_predictions_are_those_of_jnns_own_functions(classifier: MLPClassifier) -> None:
     z = ((X - X.mean(axis=0)) / X.std(axis=0)).astype(np.float32)
+    squash = transforms.Squash.fit(z)
+    assert np.isfinite(squash.bound).sum() == 1  # magnesium has a value beyond four standard deviations
+    z = squash.apply(z)
     each = jax.vmap(lambda w: jax.nn.softmax(classifier.network_.apply(w, z)))(classifier.params_)
     np.testing.assert_allclose(classifier.predict_proba(X), each.mean(axis=0), atol=1e-6)  # float32
 
@@ -137,6 +142,36 @@ def test_files_give_back_the_same_estimator(classifier: MLPClassifier, regressor
         MLPClassifier.load(tmp_path / "model.safetensors")
     plain = persistence.load(tmp_path / "model.safetensors")  # without the estimator: jnn's own model
     np.testing.assert_allclose(plain.mean(XR.astype(np.float32))[:, 0], regressor.predict(XR), rtol=1e-3)
+
+
+def test_only_classifying_ensembles_squash_and_only_heavy_tails() -> None:
+    rng = np.random.default_rng(0)
+    x = np.stack([rng.standard_t(1.5, size=200), rng.uniform(size=200)], axis=1)
+    y = (x[:, 0] > 0).astype(int)
+    fast = {"hidden_layer_sizes": 4, "random_state": 0}
+    ensemble = MLPClassifier(members=2, **fast).fit(x, y)
+    assert ensemble._scaling.bound.tolist() == [3.0, np.inf]
+    # However far out, an input is no further than the bound, and what is said of it says no more than that.
+    far = ensemble.predict_proba([[1e5, 0.5], [1e30, 0.5]])
+    np.testing.assert_allclose(far[0], far[1], atol=1e-6)
+    for other in (MLPClassifier(members=1, **fast), MLPRegressor(members=2, **fast), MLPClassifier(**fast, max_iter=2)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            assert other.fit(x, y)._scaling.bound is None
+    assert MLPClassifier(members=2, **fast, standardize=False).fit(x, y)._scaling is None
+
+
+def test_squashed_inputs_go_into_the_file(tmp_path) -> None:
+    rng = np.random.default_rng(1)
+    x = rng.standard_t(1.5, size=(200, 2))
+    model = MLPClassifier(**SMALL).fit(x, (x[:, 0] > 0).astype(int))
+    model.save(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(
+        MLPClassifier.load(tmp_path / "model.safetensors").predict_proba(x), model.predict_proba(x)
+    )
+    plain = persistence.load(tmp_path / "model.safetensors")
+    assert [type(t) for t in plain.transforms] == [transforms.Standardize, transforms.Squash]
+    np.testing.assert_allclose(plain.mean(x.astype(np.float32))[:, 0], model.predict_proba(x)[:, 1], atol=1e-5)
 
 
 def test_objects_that_no_file_can_hold_are_named(classifier: MLPClassifier, tmp_path) -> None:
