@@ -1,10 +1,11 @@
 """Do the libraries reach the same test error at the same setting?
 
-    python -m experiments.benchmarks.accuracy [--seeds 20] [--epochs 60] [--python torch=/path/to/python]
+    python -m experiments.benchmarks.accuracy [--workload digits-32] [--seeds 20] [--epochs 60]
+        [--python torch=/path/to/python]
 
-Digits, 64-100-10 tanh, mini-batch 32, Adam, no regularization, one fixed split into 1,437 training and 360 test
-examples. Each library draws and shuffles as it does by itself, from as many seeds. So the runs are independent, and
-differences of the mean test error from jnn's are tested by Welch's t-test; its interval says how large a difference
+One of the benchmarks' workloads, by default digits, 64-100-10 tanh, mini-batch 32, Adam, on one fixed split into
+training and test examples. Each library draws and shuffles by itself, from as many seeds. So the runs are independent,
+and differences of the mean test error from jnn's are tested by Welch's t-test; its interval says how large a difference
 these seeds could have missed. (What another split would give is no part of the question, and not in the intervals.)
 """
 
@@ -26,6 +27,7 @@ from experiments.benchmarks.contestants import interpreters
 from experiments.benchmarks.running import Bench
 from experiments.benchmarks.workloads import SIZES, Setting, workloads
 
+WORKLOADS = ("digits-32", "digits-200", "wide")
 CONTESTANTS = ("jnn", "sklearn", "torch", "jax", "equinox", "flax")
 
 
@@ -77,6 +79,7 @@ def main(arguments: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--seeds", type=int, default=20, help="default: 20")
+    parser.add_argument("--workload", choices=WORKLOADS, default="digits-32", help="default: digits-32")
     parser.add_argument("--epochs", type=int, default=60, help="default: 60")
     parser.add_argument("--peers", nargs="+", choices=CONTESTANTS, default=["sklearn", "torch"])
     parser.add_argument("--python", action="append", default=[], metavar="PEERS=PATH")
@@ -93,7 +96,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     console = Console()
     names = tuple(dict.fromkeys(("jnn", *options.peers)))
-    workload = replace(workloads()["digits-32"], epochs=options.epochs, contestants=names)
+    workload = replace(workloads()[options.workload], epochs=options.epochs, contestants=names)
     with console.status("") as status, Bench(Setting("cpu", "float32"), options.size, names, pythons) as bench:
         bench.say = status.update
         result = bench.measure(workload, options.seeds, floors=False)

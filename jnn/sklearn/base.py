@@ -19,7 +19,8 @@ from jnn import ensembles
 from jnn.likelihoods import Likelihood
 from jnn.networks import Layered, Params, mlp
 from jnn.networks.base import Hidden
-from jnn.sklearn import streaming
+from jnn.persistence import Model
+from jnn.sklearn import files, streaming
 from jnn.sklearn.plan import AUTO, Plan, make_plan
 from jnn.sklearn.scaling import Scaling
 from jnn.sklearn.shapes import rounded_up, with_rows
@@ -342,6 +343,13 @@ class MLP(BaseEstimator):
                     b = b - self._scaling.mean @ w[rows]
             folded.append((w, b))
         return folded
+
+    def as_model(self) -> Model:
+        """From raw inputs to means, for `jnn.persistence.export` and `export_onnx`.
+
+        Its `mean` is in raw units; of two classes it is the probability of the second.
+        """
+        return files.as_model(self)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -20,6 +20,21 @@ LEFT_OUT = ("_random", "_stream", "_last")
 """What only goes on training needs: a loaded estimator predicts, and starts a stream with new moments."""
 
 
+def as_model(estimator: BaseEstimator, **more: Any) -> persistence.Model:
+    """What a fitted estimator computes, without the estimator; `more` are the model's other parts."""
+    check_is_fitted(estimator, "params_")
+    own = vars(estimator)
+    inputs, target = (own.get(name) for name in SCALINGS)
+    return persistence.Model(
+        own["network_"],
+        own["likelihood_"],
+        own["params_"],
+        transforms=() if inputs is None else inputs.as_transforms(),
+        target_transform=None if target is None else target.as_transforms()[0],
+        **more,
+    )
+
+
 def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
     """Save a fitted estimator."""
     check_is_fitted(estimator, "params_")
@@ -39,18 +54,7 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
         "fitted": {k: v for k, v in own.items() if k not in (*PARTS, *SCALINGS, *LEFT_OUT)},
         "scalings": {k: dataclasses.astuple(own[k]) for k in SCALINGS if own.get(k) is not None},
     }
-    inputs, target = (own.get(name) for name in SCALINGS)
-    persistence.save(
-        path,
-        persistence.Model(
-            own["network_"],
-            own["likelihood_"],
-            own["params_"],
-            transforms=() if inputs is None else inputs.as_transforms(),
-            target_transform=None if target is None else target.as_transforms()[0],
-            extra=extra,
-        ),
-    )
+    persistence.save(path, as_model(estimator, extra=extra))
 
 
 def load(kind: type[E], path: str | os.PathLike[str]) -> E:

@@ -1,12 +1,6 @@
 """What scikit-learn's own tests ask of its perceptrons, asked of these in other words.
 
-Where these differ on purpose:
-
-* `validation_scores_` are negated validation risks, not accuracies: early stopping watches what is minimized.
-* With `early_stopping=True` the best hypothesis is returned, and the members hold out different examples.
-* `coefs_` exist for one member only; they are for raw inputs, the standardization folded in.
-* Weight decay spares the weights of linear outputs (lecture, slide "Weight-decay").
-* `verbose` shows one bar instead of a line for each epoch.
+Where these differ on purpose, the README's table "What differs on purpose" says it, and why.
 """
 
 import pickle

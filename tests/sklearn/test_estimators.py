@@ -11,7 +11,7 @@ import optax
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_wine
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
@@ -172,6 +172,14 @@ def test_squashed_inputs_go_into_the_file(tmp_path) -> None:
     plain = persistence.load(tmp_path / "model.safetensors")
     assert [type(t) for t in plain.transforms] == [transforms.Standardize, transforms.Squash]
     np.testing.assert_allclose(plain.mean(x.astype(np.float32))[:, 0], model.predict_proba(x)[:, 1], atol=1e-5)
+
+
+def test_a_model_of_it_computes_the_same(classifier: MLPClassifier, regressor: MLPRegressor) -> None:
+    np.testing.assert_allclose(classifier.as_model().mean(X.astype(np.float32)), classifier.predict_proba(X), atol=1e-5)
+    mean = regressor.as_model().mean(XR.astype(np.float32))
+    np.testing.assert_allclose(mean[:, 0], regressor.predict(XR), rtol=1e-3)  # standardized in float32
+    with pytest.raises(NotFittedError):
+        MLPRegressor().as_model()
 
 
 def test_objects_that_no_file_can_hold_are_named(classifier: MLPClassifier, tmp_path) -> None:

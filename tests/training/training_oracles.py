@@ -61,3 +61,9 @@ def categorical_risk(params, x, labels, v):
     shifted = a - a.max(1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
     return -np.sum(v * log_p[np.arange(len(x)), labels]) / np.sum(v)
+
+
+def assert_close(got, expected, rtol=1e-10):
+    """Relative to the largest entry of each leaf: entries that cancel have no relative precision of their own."""
+    for g, e in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(g, e, rtol=0, atol=rtol * np.max(np.abs(e), initial=1e-300))
