@@ -43,17 +43,22 @@ def problem(network, key, dtype):
     return params, x, y, jnp.linspace(0.5, 2, EXAMPLES, dtype=dtype)
 
 
+def slow(*values):
+    """Parameters for which compiling takes tens of seconds; the planted faults below are on every kind of network."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("name", "activation", "dtype"),
     [
         ("linear", "tanh", jnp.float64),
         ("one layer", "gelu", jnp.float64),
-        ("two layers", "softplus", jnp.float64),
+        slow("two layers", "softplus", jnp.float64),
         ("shortcuts", "silu", jnp.float64),
         ("general, blocks", "logistic", jnp.float64),
-        ("general, sweep", "squareplus", jnp.float64),
+        slow("general, sweep", "squareplus", jnp.float64),
         ("one layer", "mish", jnp.float32),
-        ("shortcuts", "log_sigmoid", jnp.float32),
+        slow("shortcuts", "log_sigmoid", jnp.float32),
     ],
 )
 def test_the_rule_is_right_for_every_network_and_likelihood(name, activation, dtype, key):
@@ -79,11 +84,11 @@ def test_the_rule_is_right_for_every_network_and_likelihood(name, activation, dt
     ("name", "activation", "dtype"),
     [
         ("linear", "tanh", jnp.float32),
-        ("one layer", "softsign", jnp.float64),
+        slow("one layer", "softsign", jnp.float64),
         ("two layers", "logistic", jnp.float32),  # has sums that cancel to a hundredth of their terms
         ("shortcuts", "softplus", jnp.float64),
-        ("general, blocks", "tanh", jnp.float32),
-        ("general, sweep", "tanh", jnp.float64),
+        slow("general, blocks", "tanh", jnp.float32),
+        slow("general, sweep", "tanh", jnp.float64),
     ],
 )
 def test_value_and_grad_is_autodiff_for_every_network_and_likelihood(name, activation, dtype, key):

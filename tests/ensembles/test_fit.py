@@ -214,8 +214,13 @@ def test_the_bar_shows_how_many_and_their_risks(lanes, capsys):
 
 @pytest.mark.parametrize(
     ("optimizer", "shortcuts"),
-    [(adam(0.05), True), (optax.lbfgs(0.1), False), (jnn.rprop(0.05), True)],
-    ids=["adam", "lbfgs", "rprop"],
+    [
+        (adam(0.05), True),
+        (optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.05)), False),  # a norm over all weights
+        (jnn.rprop(0.05), True),
+        pytest.param(optax.lbfgs(0.1), False, marks=pytest.mark.slow),  # compiles for a minute
+    ],
+    ids=["adam", "clipped", "rprop", "lbfgs"],
 )
 def test_a_padded_unit_never_changes_anything(optimizer, shortcuts):
     """Logistic neurons: those that are not there send 1/2 on, and nobody may read it."""

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,34 @@ from jnn.gradcheck._derivatives import QUICK
 from .corpus import CASES, HARD, PAIRS, Case
 
 NAMES = [case.name for case in CASES]
+
+# A few pairs of each kind for the runs in other configurations.
+SAMPLE = tuple(
+    case
+    for case in PAIRS
+    if case.name
+    in {
+        "silu_factor_1e-3",
+        "softmax_dropped_term",
+        "layer_norm_residual_bf16",
+        "attention_bf16_delta",
+        "conv_even_padding",
+        "cotangent_zero_not_zero",
+        "leaf_3e-6_of_projection",
+        "exp_second_order",
+        "other_primal_value",
+        "cholesky_half_diagonal",
+        "logaddexp_weights",
+    }
+)
+
+
+def in_turn(cases: Sequence[Case]) -> list[Any]:
+    """As parameters. Each compiles programs of its own: only the sample and every fourth other run by default."""
+    return [
+        pytest.param(case, id=case.name, marks=() if case in SAMPLE or number % 4 == 0 else pytest.mark.slow)
+        for number, case in enumerate(cases)
+    ]
 
 
 def inexact(leaf: Any) -> bool:
@@ -125,7 +153,7 @@ def distance(got: list, want: list) -> float:
     return worst
 
 
-@pytest.mark.parametrize("case", CASES, ids=NAMES)
+@pytest.mark.parametrize("case", in_turn(CASES))
 def test_the_case_is_what_it_says(case: Case) -> None:
     """The right function agrees with rule-free autodiff in float64, and the wrong one with neither."""
     args = case.args()
@@ -174,40 +202,20 @@ def test_the_corpus_is_as_large_as_promised() -> None:
 MAY_BE_INCONCLUSIVE: frozenset[str] = frozenset()
 """Right functions of which the engine may say that it cannot tell: at most three, and at present none."""
 
-# A few pairs of each kind for the runs in other configurations.
-SAMPLE = tuple(
-    case
-    for case in PAIRS
-    if case.name
-    in {
-        "silu_factor_1e-3",
-        "softmax_dropped_term",
-        "layer_norm_residual_bf16",
-        "attention_bf16_delta",
-        "conv_even_padding",
-        "cotangent_zero_not_zero",
-        "leaf_3e-6_of_projection",
-        "exp_second_order",
-        "other_primal_value",
-        "cholesky_half_diagonal",
-        "logaddexp_weights",
-    }
-)
-
 
 def report_of(fun: Callable, case: Case, args: tuple) -> gradcheck.Report:
     # Its own power is not asked for: it doubles the time, and says nothing about the verdict.
     return gradcheck.check(fun, *args, order=case.order, power=False, **case.check_kwargs)
 
 
-@pytest.mark.parametrize("case", CASES, ids=NAMES)
+@pytest.mark.parametrize("case", in_turn(CASES))
 def test_a_right_function_does_not_fail(case: Case) -> None:
     report = report_of(case.right, case, case.args())
     allowed = case.allowed | {"inconclusive"} if case.name in MAY_BE_INCONCLUSIVE else case.allowed
     assert report.verdict in allowed, f"{case.note}\n{report}"
 
 
-@pytest.mark.parametrize("case", PAIRS, ids=[case.name for case in PAIRS])
+@pytest.mark.parametrize("case", in_turn(PAIRS))
 def test_a_wrong_rule_fails(case: Case) -> None:
     report = report_of(case.wrong, case, case.args())
     assert report.verdict == "fail", f"{case.note}\n{report}"

@@ -9,10 +9,16 @@ from experiments import datasets
 from experiments.experiment import Outcome, Session
 from experiments.lecture import gradient_cases, gradients, recipe
 
+from .test_every_experiment import says_something
+
 
 @pytest.fixture(scope="module")
 def outcome() -> Outcome:
     return gradients.EXPERIMENT.run(Session(seed=3, size="tiny"))
+
+
+def test_it_says_something(outcome: Outcome) -> None:
+    says_something(outcome)
 
 
 def test_every_data_set_is_in_every_table(outcome: Outcome) -> None:
