@@ -278,7 +278,7 @@ class Squash(Transform):
         """That of c."""
         return self.bound.shape
 
-    def _slope(self, x: Array, sign: int) -> Array:
+    def _root(self, x: Array, sign: int) -> Array:
         """√(1 ± (x / c)²), without an overflow."""
         most = float(np.sqrt(jnp.finfo(x.dtype).max) / 2)
         ratio = jnp.clip(x / _around(x, jnp.asarray(self.bound, x.dtype)), -most, most)
@@ -289,12 +289,12 @@ class Squash(Transform):
         x = self._check(x, self.shape[-1], "x")
         bound = _around(x, jnp.asarray(self.bound, x.dtype))
         # Far out the quotient is rounded to c, from any finite x.
-        return jnp.clip(x / self._slope(x, 1), -bound, bound)
+        return jnp.clip(x / self._root(x, 1), -bound, bound)
 
     def undo(self, z: Num[Array | np.ndarray, "*batch d"]) -> Float[Array, "*batch d"]:
-        """x = z / √(1 − (z / c)²), for |z| < c."""
+        """x = z / √(1 − (z / c)²), for |z| < c; infinite at the bound (large x are there), NaN beyond it."""
         z = self._check(z, self.shape[-1], "z")
-        return z / self._slope(z, -1)
+        return z / self._root(z, -1)
 
     def tree_flatten(self) -> tuple[tuple[Array | np.ndarray], None]:
         """The array."""

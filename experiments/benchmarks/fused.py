@@ -8,7 +8,7 @@ softmax, trained by Adam on mini-batches of 32 of digits. Printed is the time of
 `jnn.ensembles.fit`, in turn, and how far the weights are from those that jnn learns from the same batches.
 
 It is here and not in jnn, since Pallas' backend for it (Triton) is deprecated, and its products are TF32 (those of
-float32 take minutes to compile). See `experiments/benchmarks/NOTES.md`.
+float32 had not compiled after half a minute). See `experiments/benchmarks/NOTES.md`.
 """
 
 import argparse

@@ -123,8 +123,8 @@ def _adjoint(order: FirstOrder, spared: set[str]) -> tuple[str, str]:
     else:
         _, g = d.rule(d.lows, w)
         _, dy = d.rule_push(d.lows, v)
-        finest = max(eps_of(leaf.dtype) for leaf in (*order.problem.inputs, *order.problem.outputs))
-        eps = 256 * max(finest, order.coarse)
+        coarsest = max(eps_of(leaf.dtype) for leaf in (*order.problem.inputs, *order.problem.outputs))
+        eps = 256 * max(coarsest, order.coarse)
     forward, reverse = _products(w, dy), _products(v, g)
     gap = abs(forward.sum() - reverse.sum())
     size = np.abs(forward).sum() + np.abs(reverse).sum()

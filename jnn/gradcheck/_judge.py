@@ -146,10 +146,6 @@ class Comparison:
         formula = f.formula * eps if self.tolerance is None else self.tolerance
         return formula, max(f.arithmetic * eps, self.tolerance or 0.0)
 
-    def scaled(self) -> float:
-        """The allowance of the arithmetic relative to the leaf's scale."""
-        return scaled_floor(self.dtype, self.coarse)
-
     def _size(self) -> np.ndarray:
         """|truth|, zero where it is not finite."""
         return np.abs(np.where(np.isfinite(self.truth), self.truth, 0.0))
@@ -167,7 +163,8 @@ class Comparison:
         """What the rule in its own dtype may deviate."""
         _, rel = self.relative()
         with np.errstate(all="ignore"):
-            allowed = rel * self._size() + 4 * self.noise + self.slack + self.scaled() * self.scale
+            allowed = rel * self._size() + 4 * self.noise + self.slack
+            allowed = allowed + scaled_floor(self.dtype, self.coarse) * self.scale
         return allowed + 8 * np.maximum(self.naive, self.rounding) + 4 * tiny_of(self.dtype)
 
     def formula_wrong(self) -> np.ndarray:

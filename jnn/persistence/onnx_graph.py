@@ -181,7 +181,8 @@ def _rows(array: Any) -> np.ndarray:
 def _applied(graph: _Graph, transform: Transform, x: str) -> str:
     """z = (x − m) / s, or (x − m) A, or x / √(1 + (x / c)²)."""
     if isinstance(transform, Squash):
-        return graph.node("Div", x, _slope(graph, transform, x, "Add"))
+        within, bound = graph.node("Div", x, _root(graph, transform, x, "Add")), _rows(transform.bound)
+        return graph.node("Max", graph.node("Min", within, graph.constant(bound)), graph.constant(-bound))
     assert isinstance(transform, Affine)
     centered = graph.node("Sub", x, graph.constant(_rows(transform.mean)))
     if isinstance(transform, Standardize):
@@ -192,7 +193,7 @@ def _applied(graph: _Graph, transform: Transform, x: str) -> str:
 def _undone(graph: _Graph, transform: Transform, z: str) -> str:
     """x = z s + m, or z A⁺ + m, or z / √(1 − (z / c)²)."""
     if isinstance(transform, Squash):
-        return graph.node("Div", z, _slope(graph, transform, z, "Sub"))
+        return graph.node("Div", z, _root(graph, transform, z, "Sub"))
     assert isinstance(transform, Affine)
     if isinstance(transform, Standardize):
         scaled = graph.node("Mul", z, graph.constant(_rows(transform.scale)))
@@ -201,9 +202,10 @@ def _undone(graph: _Graph, transform: Transform, z: str) -> str:
     return graph.node("Add", scaled, graph.constant(_rows(transform.mean)))
 
 
-def _slope(graph: _Graph, transform: Squash, x: str, sign: str) -> str:
+def _root(graph: _Graph, transform: Squash, x: str, sign: str) -> str:
     """√(1 ± (x / c)²), and of a column that stays as it is 1."""
     ratio = graph.node("Mul", x, graph.constant(_rows(1 / np.asarray(transform.bound))))
+    ratio = graph.node("Clip", ratio, graph.constant(-1e18), graph.constant(1e18))  # its square is to be finite
     one = graph.constant(np.ones(1))
     return graph.node("Sqrt", graph.node(sign, one, graph.node("Mul", ratio, ratio)))
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import jnn
 from experiments.benchmarks import fused
@@ -43,6 +44,7 @@ def test_it_learns_what_jnn_learns_from_the_same_batches() -> None:
             np.testing.assert_allclose(a[i], b, atol=1e-5)  # Adam's first steps divide by tiny moments, in float32
 
 
+@pytest.mark.skipif(jax.default_backend() == "gpu", reason="there is a GPU, on which the command would measure")
 def test_without_a_gpu_it_says_so(capsys) -> None:
     assert fused.main([]) == 2
     assert "GPU" in capsys.readouterr().err

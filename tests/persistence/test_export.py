@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import jnn
-from jnn import activations, likelihoods, persistence
+from jnn import activations, likelihoods, persistence, transforms
 from jnn.persistence import Model, export, export_onnx
 
 from .. import typechecker
@@ -115,6 +115,18 @@ def test_onnx_has_every_activation(path, name):
     (got,) = session(path).run(None, {"x": a})
     # Absolute: onnxruntime's sigmoids are approximated to 1e-7, and their tails not to relative accuracy.
     np.testing.assert_allclose(got, jax.jit(saved.mean)(a), rtol=1e-6, atol=1e-6)
+
+
+def test_onnx_squashes_what_is_far_out(path):
+    pytest.importorskip("onnx", reason="needs onnx: pip install 'jnn[onnx]'")
+    eye = ({"W": jnp.eye(2, dtype=jnp.float32), "b": jnp.zeros(2, jnp.float32)},)
+    squash = transforms.Squash(jnp.float32([3, np.inf]))
+    saved = Model(jnn.mlp([2, 2]), likelihoods.Gaussian(), eye, transforms=(squash,))
+    export_onnx(path, saved)
+    x = np.float32([[1, 1], [-4, 4], [1e10, 7], [1e30, -7], [-3e38, 0]])
+    (got,) = session(path).run(None, {"x": x})
+    np.testing.assert_allclose(got[:, 0], [1 / np.sqrt(1 + 1 / 9), -2.4, 3, 3, -3], rtol=1e-6)
+    np.testing.assert_array_equal(got[:, 1], x[:, 1])
 
 
 def test_onnx_of_wider_parameters_is_rounded(path):
