@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 import sklearn.datasets
 from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
@@ -12,7 +11,7 @@ from sklearn.model_selection import ShuffleSplit, StratifiedShuffleSplit
 from experiments import statistics
 from experiments.statistics import Estimate
 from jnn.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood
-from jnn.transforms import Standardize
+from jnn.transforms import Standardize, Whiten
 
 TEST_SHARE = 0.25
 
@@ -111,17 +110,19 @@ def split(name: str, splits: int, seed: int, examples: int | None = None, standa
     return Data(source, Part(x_train, y_train[..., 0]), Part(x_test, y_test[..., 0]))
 
 
-@jax.jit
-@jax.vmap
-def _standardize(train: jax.Array, test: jax.Array) -> tuple[jax.Array, jax.Array]:
-    transform = Standardize.fit(train)
-    return transform.apply(train), transform.apply(test)
+def transformed(
+    kind: type[Standardize] | type[Whiten], train: np.ndarray, test: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both parts of every split, by what is learned from its training part, as float32."""
+    learned = [kind.fit(part) for part in train]
+    z_train, z_test = (
+        np.stack([t.apply(part) for t, part in zip(learned, parts, strict=True)]) for parts in (train, test)
+    )
+    return z_train.astype(np.float32), z_test.astype(np.float32)
 
 
 def _standardized(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both parts of every split, by the training part's means and deviations, as float32."""
-    z_train, z_test = _standardize(train.astype(np.float32), test.astype(np.float32))
-    return np.asarray(z_train), np.asarray(z_test)
+    return transformed(Standardize, train, test)
 
 
 def _as_they_come(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,13 +9,16 @@ from jnn import backprop as backprop
 from jnn import ensembles as ensembles
 from jnn import gradcheck as gradcheck
 from jnn import likelihoods as likelihoods
+from jnn import model as model
 from jnn import networks as networks
 from jnn import objectives as objectives
 from jnn import optimizers as optimizers
 from jnn import persistence as persistence
+from jnn import schedules as schedules
 from jnn import training as training
 from jnn import transforms as transforms
 from jnn.compilation import enable_compilation_cache as enable_compilation_cache
+from jnn.model import Model as Model
 from jnn.networks import dag as dag
 from jnn.networks import describe as describe
 from jnn.networks import mlp as mlp

@@ -1,27 +1,21 @@
 """Activation functions h, each beside its derivative h' written by hand.
 
-A neuron fires `z = h(a)`; backpropagation multiplies by `h'(a)`. Each pair stands here as two plain functions. `h` is
-made of `jnp` operations without custom differentiation rules, so that `jax.grad(h)` is an independent opinion on h';
-h' can be differentiated again, so that Hessian-vector products through hand-written backpropagation are right.
-
-Conventions, the same for every pair:
+`h` is made of `jnp` operations without custom differentiation rules, so that `jax.grad(h)` is an independent opinion
+on h'. h' can be differentiated again, for Hessian-vector products. Conventions, the same for every pair:
 
 * The dtype of `a` is kept. Where rounding or overflow would hurt, float16 and bfloat16 are computed in float32 and
   rounded once.
 * At ±inf, `h` and h' take their limits, and autodiff of `h` is finite; NaN gives NaN, also in a constant derivative.
 * Where a function has a kink, h' takes the value that autodiff of `jax.nn`'s function of that name takes (relu'(0) = 0,
   leaky_relu'(0) = 1, hard_tanh'(±1) = 1, ...), and autodiff of `h` agrees. `step` has the derivative 0 everywhere.
-* XLA on CPU reads a subnormal operand as zero, so that `1e-40 > 0` is False in float32. Where the sign decides (`step`,
-  `relu`, `leaky_relu`, `relu6`), it is read from the bits instead, and subnormals count as what they are, compiled or
-  not. Arithmetic cannot be saved this way: an `h` that has to compute may return 0 for a subnormal.
+* XLA on CPU compares subnormals as if they were zero. `step`, `relu`, `leaky_relu` and `relu6` read the sign from the
+  bits instead. An `h` that has to compute may return 0 for a subnormal.
 
 `gain` is the standard deviation of the initial weights times √fan_in. Rectifiers take √2 (He et al. 2015, who derive it
 for relu and √(2/(1+α²)) for leaky_relu; the smooth ones and relu6 are treated as relu). Sigmoids that are the identity
-near 0, and the identity, take 1 (LeCun et al. 1998), which puts `a` at the edge of the linear regime for standardized
-inputs; other sigmoids take the gain that makes them the same neuron: `logistic(2a) = (1 + tanh(a))/2` makes it 2, and
-`hard_sigmoid(3a) = (1 + hard_tanh(a))/2` makes it 3. (The inverse slope at 0, 4 for the logistic, would keep the
-deltas' variance in the linear regime, but puts `a` far outside that regime.) `selu` takes 1 (Klambauer et al. 2017:
-unit variance is then a fixed point). The output of `step` does not depend on its gain: 1.
+near 0, and the identity, take 1 (LeCun et al. 1998); other sigmoids the gain that makes them the same neuron: 2 as
+`logistic(2a) = (1 + tanh(a))/2`, 3 as `hard_sigmoid(3a) = (1 + hard_tanh(a))/2`. `selu` takes 1 (Klambauer et al. 2017:
+unit variance is then a fixed point). The output of `step` does not depend on its gain.
 
 References: LeCun, Bottou, Orr, Müller, "Efficient BackProp", 1998; He, Zhang, Ren, Sun, "Delving deep into rectifiers",
 ICCV 2015; Klambauer, Unterthiner, Mayr, Hochreiter, "Self-normalizing neural networks", NeurIPS 2017.
@@ -33,6 +27,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -75,8 +70,13 @@ class Activation:
     def gradient_passes(self) -> bool:
         """Whether h' differs from 0 anywhere on a grid over ±1000; if not, no gradient reaches the layers before."""
         if ACTIVATIONS.get(self.name) is self:
-            return self.derivative is not _zero  # known without compiling anything
+            return self is not step  # known without compiling anything
         return _gradient_passes(self.derivative)
+
+    def __reduce__(self) -> Any:
+        if ACTIVATIONS.get(self.name) is self:
+            return get, (self.name,)
+        return Activation, (self.name, self.h, self.derivative, self.gain)
 
 
 @functools.lru_cache(maxsize=256)
@@ -88,20 +88,28 @@ def _gradient_passes(derivative: Elementwise) -> bool:
         return bool(jnp.any(slopes != 0))
 
 
-# What the formulas below share.
-
-# Beyond ±_FAR, exp(-|a|) is 0 in every dtype, times any power of `a` that occurs here.
-_FAR = 1000.0
+# What surrounds the equations: precision, NaN, limits, signs.
 
 
 def _in_float32(f: Elementwise) -> Elementwise:
     """Compute `f` in float32 where the argument is narrower, and round the result once."""
+    return lambda a: f(a.astype(jnp.promote_types(a.dtype, jnp.float32))).astype(a.dtype)
 
-    @functools.wraps(f)
-    def widened(a: Float[Array, "..."]) -> Float[Array, "..."]:
-        return f(a.astype(jnp.promote_types(a.dtype, jnp.float32))).astype(a.dtype)
 
-    return widened
+def _keeps_nan(f: Elementwise) -> Elementwise:
+    """For an `f` made of conditions, which NaN does not meet, and of constants, which have no dtype."""
+    return lambda a: jnp.where(jnp.isnan(a), a, f(a).astype(a.dtype))
+
+
+def _within(far: float, f: Elementwise, lower: float, upper: float | None) -> Elementwise:
+    """`f` for |a| < far; beyond, where it and its gradient may compute ∞·0, these limits (None: `a` itself)."""
+
+    def limited(a: Array) -> Array:
+        outside = jnp.abs(a) >= far
+        limits = jnp.where(a > 0, a if upper is None else upper, lower).astype(a.dtype)
+        return jnp.where(outside, limits, f(jnp.where(outside, 0, a)))
+
+    return limited
 
 
 def _bits(a: Array) -> Array:
@@ -109,65 +117,32 @@ def _bits(a: Array) -> Array:
 
 
 def _positive(a: Array) -> Array:
-    """`a > 0`, subnormals included: the bits of a positive float, read as an integer, are positive."""
-    return (_bits(a) > 0) & ~jnp.isnan(a)
+    """a > 0, subnormals included: the bits of a positive float, read as an integer, are positive."""
+    return _bits(a) > 0
 
 
 def _negative(a: Array) -> Array:
-    """`a < 0`, subnormals included, -0.0 not: its bits are the most negative integer."""
-    bits = _bits(a)
-    return (bits < 0) & (bits != jnp.iinfo(bits.dtype).min) & ~jnp.isnan(a)
+    """a < 0, subnormals included; -0.0, whose bits are the most negative integer, not."""
+    return (_bits(a) < 0) & (_bits(a) != jnp.iinfo(_bits(a).dtype).min)
 
 
-def _choose(condition: Array, yes: ArrayLike, no: ArrayLike, a: Array) -> Array:
-    """`yes` where the condition holds, `no` elsewhere, NaN where `a` is NaN, in the dtype of `a`."""
-    return jnp.where(jnp.isnan(a), a, jnp.where(condition, jnp.asarray(yes, a.dtype), jnp.asarray(no, a.dtype)))
+_HE = math.sqrt(2)
 
 
-def _with_limits(f: Elementwise, a: Array, lower: ArrayLike, upper: ArrayLike, far: float = _FAR) -> Array:
-    """`f(a)`, but `lower` for a < -far and `upper` for a > far, where f and its gradient would compute ∞·0."""
-    outside = jnp.abs(a) > far
-    near = f(jnp.where(outside, 0, a))
-    return jnp.where(outside, jnp.where(a > 0, upper, lower).astype(a.dtype), near)
+def _by_cases(name: str, h: Elementwise, derivative: Elementwise, gain: float = _HE) -> Activation:
+    return Activation(name, _keeps_nan(h), _keeps_nan(derivative), gain)
 
 
-def _largest(a: Array) -> float:
-    """The largest finite value of the dtype, for functions that only need care at ±inf."""
-    return float(jnp.finfo(a.dtype).max)
+def _smooth(name: str, h: Elementwise, derivative: Elementwise, gain: float = _HE) -> Activation:
+    return Activation(name, _in_float32(h), _in_float32(derivative), gain)
 
 
-def _exp_minus_abs(a: Array) -> Array:
-    """exp(-|a|), which never overflows; unlike `jnp.abs`, `where` has the slope at 0 that the branch a >= 0 needs."""
-    return jnp.exp(jnp.where(a >= 0, -a, a))
+def _rectifier(name: str, h: Elementwise, derivative: Elementwise, far: float = 1000.0) -> Activation:
+    """From 0 to `a`, h' from 0 to 1. Beyond 1000, exp(-|a|) is 0 in every dtype, times any power of `a` used here."""
+    return _smooth(name, _within(far, h, 0, None), _within(far, derivative, 0, 1))
 
 
-# The lecture's activations.
-
-
-def _step(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h(a) = I{a > 0}."""
-    return _choose(_positive(a), 1, 0, a)
-
-
-def _zero(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h'(a) = 0, also at the jump: no gradient passes a step."""
-    return _choose(jnp.isinf(a), 0, 0, a)
-
-
-@_in_float32
-def _logistic(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h(a) = 1 / (1 + exp(-a)), and 0 where that would be subnormal."""
-    lost, e = _exp_minus(a)
-    return jnp.where(lost, 0, 1 / (1 + e))
-
-
-@_in_float32
-def _logistic_derivative(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h'(a) = h(a) (1 - h(a)) ≤ 1/4, where 1 - h(a) = exp(-a) h(a) does not cancel."""
-    lost, e = _exp_minus(a)
-    h = 1 / (1 + e)
-    # Around 0, 1 - h is as good, and keeps the bound to the last bit.
-    return jnp.where(lost, 0, h) * jnp.where(a < 1, 1 - h, e * h)
+# The lecture's activations. Where an equation is its code, it stands in the table; else in a function before it.
 
 
 def _exp_minus(a: Array) -> tuple[Array, Array]:
@@ -176,14 +151,21 @@ def _exp_minus(a: Array) -> tuple[Array, Array]:
     return lost, jnp.exp(-jnp.where(lost, 0, a))
 
 
-@_in_float32
-def _tanh(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h(a) = tanh(a)."""
-    return jnp.tanh(a)
+def _logistic(a: Array) -> Array:
+    """h(a) = 1 / (1 + exp(-a)), and 0 where that would be subnormal."""
+    lost, e = _exp_minus(a)
+    return jnp.where(lost, 0, 1 / (1 + e))
 
 
-@_in_float32
-def _tanh_derivative(a: Float[Array, "..."]) -> Float[Array, "..."]:
+def _logistic_derivative(a: Array) -> Array:
+    """h'(a) = h(a) (1 - h(a)) ≤ 1/4, where 1 - h(a) = exp(-a) h(a) does not cancel."""
+    lost, e = _exp_minus(a)
+    h = 1 / (1 + e)
+    # Around 0, 1 - h is as good, and keeps the bound to the last bit.
+    return jnp.where(lost, 0, h) * jnp.where(a < 1, 1 - h, e * h)
+
+
+def _tanh_derivative(a: Array) -> Array:
     """h'(a) = 1 - tanh²(a), to within one rounding of 1.
 
     Where tanh(a) rounds to ±1 this is 0. A form that is exact relative to the tail exists, but needs an exponential,
@@ -193,214 +175,97 @@ def _tanh_derivative(a: Float[Array, "..."]) -> Float[Array, "..."]:
     return (1 - z) * (1 + z)
 
 
-def _relu(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h(a) = max(0, a)."""
-    return _choose(_positive(a), a, 0, a)
-
-
-def _relu_derivative(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h'(a) = I{a > 0}."""
-    return _choose(_positive(a), 1, 0, a)
-
-
-@_in_float32
-def _softsign(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h(a) = a / (1 + |a|)."""
-    return _with_limits(lambda a: a / (1 + jnp.abs(a)), a, -1, 1, far=_largest(a))
-
-
-@_in_float32
-def _softsign_derivative(a: Float[Array, "..."]) -> Float[Array, "..."]:
+def _softsign_derivative(a: Array) -> Array:
     """h'(a) = 1 / (1 + |a|)², the reciprocal first: the square could overflow."""
     r = 1 / (1 + jnp.abs(a))
     return r * r
 
 
-def _identity(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h(a) = a."""
-    return a
+step = _by_cases("step", _positive, jnp.zeros_like, gain=1.0)  # no gradient passes it, not even at the jump
+logistic = _smooth("logistic", _logistic, _logistic_derivative, gain=2.0)
+tanh = _smooth("tanh", jnp.tanh, _tanh_derivative, gain=1.0)
+relu = _by_cases("relu", lambda a: jnp.where(_positive(a), a, 0), _positive)
+softsign = _smooth("softsign", _within(math.inf, lambda a: a / (1 + jnp.abs(a)), -1, 1), _softsign_derivative, gain=1.0)
+identity = Activation("identity", lambda a: a, _keeps_nan(jnp.ones_like), gain=1.0)
 
 
-def _one(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h'(a) = 1."""
-    return _choose(jnp.isinf(a), 1, 1, a)
+# Piecewise linear relatives: leaky_relu of Maas, Hannun, Ng 2013; hard_silu = a · hard_sigmoid(a) of Howard et al. 2019
 
-
-# Piecewise linear relatives.
-
-
-def _leaky_relu(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h(a) = a for a ≥ 0, a/100 for a < 0 (Maas, Hannun, Ng 2013)."""
-    return jnp.where(_negative(a), 0.01 * a, a)
-
-
-def _leaky_relu_derivative(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h'(a) = 1 for a ≥ 0, 1/100 for a < 0."""
-    return _choose(_negative(a), 0.01, 1, a)
-
-
-def _relu6(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h(a) = min(max(0, a), 6)."""
-    return jnp.where(a >= 6, 6, _relu(a)).astype(a.dtype)
-
-
-def _relu6_derivative(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h'(a) = I{0 < a < 6}."""
-    return _choose(_positive(a) & (a < 6), 1, 0, a)
-
-
-def _hard_tanh(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h(a) = min(max(-1, a), 1)."""
-    return jnp.where(a > 1, 1, jnp.where(a < -1, -1, a)).astype(a.dtype)
-
-
-def _hard_tanh_derivative(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h'(a) = I{-1 ≤ a ≤ 1}."""
-    return _choose(jnp.abs(a) <= 1, 1, 0, a)
-
-
-@_in_float32
-def _hard_sigmoid(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h(a) = min(max(0, (a + 3) / 6), 1)."""
-    return jnp.where(a >= 3, 1, jnp.where(a <= -3, 0, (a + 3) / 6))
-
-
-@_in_float32
-def _hard_sigmoid_derivative(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h'(a) = I{-3 < a < 3} / 6."""
-    return _choose(jnp.abs(a) < 3, 1 / 6, 0, a)
-
-
-@_in_float32
-def _hard_silu(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h(a) = a · hard_sigmoid(a) (Howard et al. 2019)."""
-    x = jnp.where(jnp.abs(a) < 3, a, 0)  # the branch not taken must not overflow, nor must its gradient
-    return jnp.where(a >= 3, a, jnp.where(a <= -3, 0, jnp.where(jnp.isnan(a), a, x * (x + 3) / 6)))
-
-
-@_in_float32
-def _hard_silu_derivative(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h'(a) = 0 for a ≤ -3, (2a + 3)/6 between, 1 for a ≥ 3."""
-    return jnp.where(a >= 3, 1, jnp.where(a <= -3, 0, (2 * a + 3) / 6))
+leaky_relu = _by_cases(
+    "leaky_relu",
+    lambda a: jnp.where(_negative(a), 0.01 * a, a),
+    lambda a: jnp.where(_negative(a), 0.01, 1),
+    gain=math.sqrt(2 / (1 + 0.01**2)),
+)
+relu6 = _by_cases(
+    "relu6", lambda a: jnp.where(a >= 6, 6, jnp.where(_positive(a), a, 0)), lambda a: _positive(a) & (a < 6)
+)
+hard_tanh = _by_cases(
+    "hard_tanh",
+    lambda a: jnp.where(a > 1, 1, jnp.where(a < -1, -1, a)),
+    lambda a: jnp.abs(a) <= 1,
+    gain=1.0,
+)
+hard_sigmoid = _smooth(
+    "hard_sigmoid",
+    _within(3, lambda a: (a + 3) / 6, 0, 1),
+    _keeps_nan(lambda a: jnp.where(jnp.abs(a) < 3, 1 / 6, 0)),
+    gain=3.0,
+)
+hard_silu = _rectifier("hard_silu", lambda a: a * (a + 3) / 6, lambda a: (2 * a + 3) / 6, far=3)
 
 
 # Smooth relatives.
 
 
-@_in_float32
-def _elu(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h(a) = a for a > 0, exp(a) - 1 for a ≤ 0 (Clevert, Unterthiner, Hochreiter 2016; α = 1)."""
-    return jnp.where(a > 0, a, jnp.expm1(jnp.where(a > 0, 0, a)))
+def _exponential(name: str, scale: float, alpha: float, gain: float) -> Activation:
+    """h(a) = λ a for a > 0, λ α (exp(a) - 1) for a ≤ 0; h'(a) = λ for a > 0, λ α exp(a) for a ≤ 0."""
+
+    def h(a: Array) -> Array:
+        return scale * jnp.where(a > 0, a, alpha * jnp.expm1(jnp.where(a > 0, 0, a)))
+
+    def derivative(a: Array) -> Array:
+        return scale * jnp.where(a > 0, 1, alpha * jnp.exp(jnp.where(a > 0, 0, a)))
+
+    return _smooth(name, h, derivative, gain)
 
 
-@_in_float32
-def _elu_derivative(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h'(a) = 1 for a > 0, exp(a) for a ≤ 0."""
-    return jnp.where(a > 0, 1, jnp.exp(jnp.where(a > 0, 0, a)))
+def _softplus(a: Array) -> Array:
+    """h(a) = ln(1 + exp(a)) = max(0, a) + ln(1 + exp(-|a|)); `abs` would have the wrong slope at 0."""
+    return jnp.where(a >= 0, a, 0) + jnp.log1p(jnp.exp(jnp.where(a >= 0, -a, a)))
 
 
-_SELU_ALPHA = 1.6732632423543772848170429916717
-_SELU_LAMBDA = 1.0507009873554804934193349852946
-
-
-@_in_float32
-def _selu(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h(a) = λ a for a > 0, λ α (exp(a) - 1) for a ≤ 0 (Klambauer et al. 2017)."""
-    return _SELU_LAMBDA * jnp.where(a > 0, a, _SELU_ALPHA * jnp.expm1(jnp.where(a > 0, 0, a)))
-
-
-@_in_float32
-def _selu_derivative(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h'(a) = λ for a > 0, λ α exp(a) for a ≤ 0."""
-    return _SELU_LAMBDA * jnp.where(a > 0, 1, _SELU_ALPHA * jnp.exp(jnp.where(a > 0, 0, a)))
-
-
-@_in_float32
-def _softplus(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h(a) = ln(1 + exp(a)) = max(0, a) + ln(1 + exp(-|a|))."""
-    return jnp.where(a >= 0, a, 0) + jnp.log1p(_exp_minus_abs(a))
-
-
-def _log_sigmoid(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h(a) = ln logistic(a) = -softplus(-a)."""
-    return -_softplus(-a)
-
-
-def _log_sigmoid_derivative(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h'(a) = logistic(-a)."""
-    return _logistic(-a)
-
-
-@_in_float32
-def _silu(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h(a) = a · logistic(a)."""
-    return _with_limits(lambda a: a * _logistic(a), a, 0, a)
-
-
-@_in_float32
-def _silu_derivative(a: Float[Array, "..."]) -> Float[Array, "..."]:
+def _silu_derivative(a: Array) -> Array:
     """h'(a) = s (1 + a (1 - s)), where s = logistic(a), and 1 - s = exp(-a) s does not cancel."""
-
-    def derivative(a: Array) -> Array:
-        lost, e = _exp_minus(a)
-        s = 1 / (1 + e)
-        return jnp.where(lost, 0, s * (1 + a * (e * s)))
-
-    return _with_limits(derivative, a, 0, 1)
+    lost, e = _exp_minus(a)
+    s = 1 / (1 + e)
+    return jnp.where(lost, 0, s * (1 + a * (e * s)))
 
 
-@_in_float32
-def _mish(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h(a) = a · tanh(softplus(a)) (Misra 2020)."""
-    return _with_limits(lambda a: a * jnp.tanh(_softplus(a)), a, 0, a)
-
-
-@_in_float32
-def _mish_derivative(a: Float[Array, "..."]) -> Float[Array, "..."]:
+def _mish_derivative(a: Array) -> Array:
     """h'(a) = t + a (1 - t²) logistic(a), where t = tanh(s), 1 - t² = 4 logistic'(2s), s = softplus(a)."""
-
-    def derivative(a: Array) -> Array:
-        s = _softplus(a)
-        return jnp.tanh(s) + a * (4 * _logistic_derivative(2 * s)) * _logistic(a)
-
-    return _with_limits(derivative, a, 0, 1)
+    s = _softplus(a)
+    return jnp.tanh(s) + a * (4 * _logistic_derivative(2 * s)) * _logistic(a)
 
 
 def _gelu_argument(a: Array) -> Array:
+    """2u in tanh's approximation, a/2 · (1 + tanh u) = a · logistic(2u), u = √(2/π) (a + 0.044715 a³)."""
     return math.sqrt(8 / math.pi) * (a + 0.044715 * a**3)
 
 
-@_in_float32
-def _gelu(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h(a) = a/2 · (1 + tanh u) = a · logistic(2u), where u = √(2/π) (a + 0.044715 a³) (Hendrycks, Gimpel 2016)."""
-    return _with_limits(lambda a: a * _logistic(_gelu_argument(a)), a, 0, a)
-
-
-@_in_float32
-def _gelu_derivative(a: Float[Array, "..."]) -> Float[Array, "..."]:
+def _gelu_derivative(a: Array) -> Array:
     """h'(a) = logistic(2u) + a · 2u' · logistic'(2u), where 2u' = √(8/π) (1 + 3 · 0.044715 a²)."""
-
-    def derivative(a: Array) -> Array:
-        slope = math.sqrt(8 / math.pi) * (1 + 3 * 0.044715 * a**2)
-        return _logistic(_gelu_argument(a)) + a * slope * _logistic_derivative(_gelu_argument(a))
-
-    return _with_limits(derivative, a, 0, 1)
+    slope = math.sqrt(8 / math.pi) * (1 + 3 * 0.044715 * a**2)
+    return _logistic(_gelu_argument(a)) + a * slope * _logistic_derivative(_gelu_argument(a))
 
 
 def _normal_cdf(a: Array) -> Array:
     return 0.5 * lax.erfc(-a * math.sqrt(0.5))
 
 
-@_in_float32
-def _gelu_exact(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h(a) = a · Φ(a), with Φ the standard normal distribution function."""
-    return _with_limits(lambda a: a * _normal_cdf(a), a, 0, a)
-
-
-@_in_float32
-def _gelu_exact_derivative(a: Float[Array, "..."]) -> Float[Array, "..."]:
+def _gelu_exact_derivative(a: Array) -> Array:
     """h'(a) = Φ(a) + a φ(a), with φ = Φ' the standard normal density."""
-    return _with_limits(lambda a: _normal_cdf(a) + a * (jnp.exp(-0.5 * a**2) / math.sqrt(2 * math.pi)), a, 0, 1)
+    return _normal_cdf(a) + a * (jnp.exp(-0.5 * a**2) / math.sqrt(2 * math.pi))
 
 
 def _root(a: Array) -> Array:
@@ -409,47 +274,23 @@ def _root(a: Array) -> Array:
     return jnp.where(big, jnp.abs(a), jnp.sqrt(jnp.where(big, 0, a) ** 2 + 4))
 
 
-@_in_float32
-def _squareplus(a: Float[Array, "..."]) -> Float[Array, "..."]:
+def _squareplus(a: Array) -> Array:
     """h(a) = (a + √(a² + 4)) / 2; for a < 0 as 2 / (√(a² + 4) - a), which does not cancel (Barron 2021)."""
-
-    def stable(a: Array) -> Array:
-        larger = jnp.where(a >= 0, a, -a)
-        larger += 0.5 * (_root(a) - larger)  # the mean of |a| and the root, whose sum could overflow
-        return jnp.where(a >= 0, larger, 1 / larger)
-
-    return _with_limits(stable, a, 0, a, far=_largest(a))
+    larger = jnp.where(a >= 0, a, -a)
+    larger += 0.5 * (_root(a) - larger)  # the mean of |a| and the root, whose sum could overflow
+    return jnp.where(a >= 0, larger, 1 / larger)
 
 
-@_in_float32
-def _squareplus_derivative(a: Float[Array, "..."]) -> Float[Array, "..."]:
-    """h'(a) = h(a) / √(a² + 4)."""
-    return _with_limits(lambda a: _squareplus(a) / _root(a), a, 0, 1, far=_largest(a))
-
-
-_HE = math.sqrt(2)
-
-step = Activation("step", _step, _zero, gain=1.0)
-logistic = Activation("logistic", _logistic, _logistic_derivative, gain=2.0)
-tanh = Activation("tanh", _tanh, _tanh_derivative, gain=1.0)
-relu = Activation("relu", _relu, _relu_derivative, gain=_HE)
-softsign = Activation("softsign", _softsign, _softsign_derivative, gain=1.0)
-identity = Activation("identity", _identity, _one, gain=1.0)
-leaky_relu = Activation("leaky_relu", _leaky_relu, _leaky_relu_derivative, gain=math.sqrt(2 / (1 + 0.01**2)))
-relu6 = Activation("relu6", _relu6, _relu6_derivative, gain=_HE)
-hard_tanh = Activation("hard_tanh", _hard_tanh, _hard_tanh_derivative, gain=1.0)
-hard_sigmoid = Activation("hard_sigmoid", _hard_sigmoid, _hard_sigmoid_derivative, gain=3.0)
-hard_silu = Activation("hard_silu", _hard_silu, _hard_silu_derivative, gain=_HE)
-elu = Activation("elu", _elu, _elu_derivative, gain=_HE)
-celu = Activation("celu", _elu, _elu_derivative, gain=_HE)  # at α = 1, the default of both, celu is elu
-selu = Activation("selu", _selu, _selu_derivative, gain=1.0)
-softplus = Activation("softplus", _softplus, _logistic, gain=_HE)
-log_sigmoid = Activation("log_sigmoid", _log_sigmoid, _log_sigmoid_derivative, gain=_HE)
-silu = Activation("silu", _silu, _silu_derivative, gain=_HE)
-mish = Activation("mish", _mish, _mish_derivative, gain=_HE)
-gelu = Activation("gelu", _gelu, _gelu_derivative, gain=_HE)
-gelu_exact = Activation("gelu_exact", _gelu_exact, _gelu_exact_derivative, gain=_HE)
-squareplus = Activation("squareplus", _squareplus, _squareplus_derivative, gain=_HE)
+elu = _exponential("elu", 1.0, 1.0, gain=_HE)  # Clevert, Unterthiner, Hochreiter 2016
+celu = _exponential("celu", 1.0, 1.0, gain=_HE)  # at α = 1, the default of both, celu is elu
+selu = _exponential("selu", 1.0507009873554804934193349852946, 1.6732632423543772848170429916717, gain=1.0)
+softplus = _smooth("softplus", _softplus, _logistic)
+log_sigmoid = _smooth("log_sigmoid", lambda a: -_softplus(-a), lambda a: _logistic(-a))  # ln logistic(a)
+silu = _rectifier("silu", lambda a: a * _logistic(a), _silu_derivative)
+mish = _rectifier("mish", lambda a: a * jnp.tanh(_softplus(a)), _mish_derivative)  # Misra 2020
+gelu = _rectifier("gelu", lambda a: a * _logistic(_gelu_argument(a)), _gelu_derivative)  # Hendrycks, Gimpel 2016
+gelu_exact = _rectifier("gelu_exact", lambda a: a * _normal_cdf(a), _gelu_exact_derivative)
+squareplus = _rectifier("squareplus", _squareplus, lambda a: _squareplus(a) / _root(a), far=math.inf)
 
 ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
     {value.name: value for value in tuple(globals().values()) if isinstance(value, Activation)}
@@ -472,28 +313,24 @@ ALIASES: Mapping[str, str] = MappingProxyType(
 def get(spec: str | Activation | tuple[Elementwise, Elementwise]) -> Activation:
     """Return the activation that a name, an `Activation` or a pair of functions (h, h') stands for.
 
-    A pair gets the gain 1; write `Activation(name, h, derivative, gain)` for another.
-
-    Args:
-        spec: a name in `ACTIVATIONS` or `ALIASES`, an `Activation`, or (h, h'), both elementwise on arrays.
+    A pair, both elementwise on arrays, gets the gain 1; write `Activation(name, h, derivative, gain)` for another.
 
     Raises:
-        ValueError: the name is unknown.
+        ValueError: the name is in neither `ACTIVATIONS` nor `ALIASES`.
         TypeError: `spec` is something else.
     """
-    if isinstance(spec, Activation):
-        return spec
-    if isinstance(spec, str):
-        name = ALIASES.get(spec, spec)
-        if name not in ACTIVATIONS:
+    match spec:
+        case Activation():
+            return spec
+        case str():
+            if (found := ACTIVATIONS.get(ALIASES.get(spec, spec))) is not None:
+                return found
             close = difflib.get_close_matches(spec, [*ACTIVATIONS, *ALIASES], n=3)
             hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
             known = ", ".join(sorted(ACTIVATIONS))
             raise ValueError(f"expected the name of an activation, got {spec!r}; {hint}The names are {known}.")
-        return ACTIVATIONS[name]
-    if isinstance(spec, tuple) and len(spec) == 2 and all(callable(f) for f in spec):
-        h, derivative = spec
-        return Activation(getattr(h, "__name__", "custom"), h, derivative)
+        case (h, derivative) if callable(h) and callable(derivative):
+            return Activation(getattr(h, "__name__", "custom"), h, derivative)
     raise TypeError(
         f"expected an activation's name, an Activation or a pair of functions (h, h'), got {spec!r}; "
         "a function alone is not enough, because backpropagation needs its derivative."

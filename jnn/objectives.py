@@ -8,7 +8,7 @@ whole objective by N = Σ_n v_n, `reduction="sum"` does not: the minimizer is th
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -16,23 +16,16 @@ import numpy as np
 from jaxtyping import Array, Float, Num
 
 from jnn.likelihoods import Likelihood
-from jnn.networks import Dag, Layered, Network, Params
+from jnn.networks import Network, Params
 
 Reduction = Literal["mean", "sum"]
+Numbers = Num[Array | np.ndarray, "..."]
 
 
 def examples(
-    network: Network,
-    params: Params,
-    x: Num[Array | np.ndarray, "..."],
-    y: Num[Array | np.ndarray, "..."],
-    weights: Num[Array | np.ndarray, "..."] | None,
+    network: Network, params: Params, x: Numbers, y: Numbers, weights: Numbers | None
 ) -> tuple[Float[Array, "d n"], Num[Array, "n ..."], Float[Array, "n"] | None]:
-    """Inputs as columns, targets and weights with the batch axes made one.
-
-    Raises:
-        ValueError: if the batch axes of `x`, `y` and `weights` differ.
-    """
+    """Inputs as columns, targets and weights with the batch axes made one; ValueError if those differ."""
     columns, batch = network.columns(params, x)
     y = jnp.asarray(y)
     if y.shape[: len(batch)] != batch:
@@ -51,21 +44,12 @@ def decay_mask(network: Network, likelihood: Likelihood) -> Params:
     True but for biases and the weights into linear output neurons, σ(a) = a, whose size says nothing about how
     smooth the function is (slide "Weight-decay").
     """
-    counted = ~np.array(likelihood.linear_outputs(network.outputs), bool)
-    if isinstance(network, Dag):
-        first_output = network.inputs + network.hidden + 1
-        output = network.edges[:, 1] - first_output
-        return {"w": np.where(output >= 0, counted[np.maximum(output, 0)], True), "b": np.array(False)}
-    layers = [{"W": np.array(True), "b": np.array(False)} for _ in cast(Layered, network).layers]
-    layers[-1]["W"] = counted[None, :]
-    return tuple(layers)
+    return network.decay_mask(~np.array(likelihood.linear_outputs(network.outputs), bool))
 
 
 def all_weights_mask(network: Network) -> Params:
     """The mask that counts every weight, those of linear outputs too, but no bias (scikit-learn's penalty)."""
-    if isinstance(network, Dag):
-        return {"w": np.array(True), "b": np.array(False)}
-    return tuple({"W": np.array(True), "b": np.array(False)} for _ in cast(Layered, network).layers)
+    return network.decay_mask(np.ones(network.outputs, bool))
 
 
 def penalty(params: Params, mask: Params) -> Float[Array, ""]:
@@ -106,12 +90,7 @@ def objective(
 ) -> Callable[..., Float[Array, ""]]:
     """The objective J as a function `(params, x, y, weights=None)`, for `jax.grad` to differentiate.
 
-    Args:
-        network: f(x; w).
-        likelihood: p(y | x; w).
-        reduction: "mean" for (E + γ/2 ‖w‖²) / N, "sum" for E + γ/2 ‖w‖².
-        weight_decay: γ ≥ 0.
-        mask: which weights decay; `decay_mask(network, likelihood)` by default.
+    `weight_decay` is γ ≥ 0, and `mask` says which weights decay; `decay_mask(network, likelihood)` by default.
     """
     check_reduction(reduction)
     mask = decay_mask(network, likelihood) if mask is None else mask

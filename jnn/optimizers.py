@@ -10,15 +10,19 @@ use for; `value`, the error at `params`, is needed by iRprop+ alone.
 * Weights are trees of real floating-point arrays. The state keeps its structure and dtypes from `init` on, whatever
   the gradients' dtype; it is float32 for float16 and bfloat16 weights, in which (1 - β2) and ε would be lost. Updates
   have the dtype of the gradients.
-* Hyperparameters are numbers, or scalar arrays, also traced ones: `jax.vmap` over learning rates works. Values are
-  checked where they are known, that is, unless they are traced.
-* Equal hyperparameters give the *same object* (unless one of them is an array), so that a program compiled with the
-  optimizer as a static argument is found again. Functions (schedules) are equal when they are the same function.
+* An optimizer is a pytree: its numbers are leaves, and everything else (which rule, which variant, whether there is a
+  momentum, a plain function as a schedule) is structure. So a learning rate may be a number, an array, a traced value,
+  or in `jnn.ensembles.fit` an array with one entry for each member, and no program is compiled anew for another one.
+  Values are checked where they are known, that is, unless they are traced.
+* Optimizers are equal if rule and numbers are; they pickle, and print as they were written.
+* A hyperparameter that is no real number is a TypeError, one outside its range a ValueError; leaves of other dtypes are
+  a TypeError of `init` and `update`.
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeVar, cast, get_args
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import jax
 import jax.core
@@ -34,7 +38,111 @@ Schedule = Callable[[Array], ArrayLike]
 Variant = Literal["Rprop+", "Rprop-", "iRprop+", "iRprop-"]
 Weights = PyTree[Any]
 
-_F = TypeVar("_F", bound=Callable[..., optax.GradientTransformationExtraArgs])
+
+@jax.tree_util.register_pytree_node_class
+class Optimizer(optax.GradientTransformationExtraArgs):
+    """A learning rule and its numbers: `init` and `update` of optax's protocol, and a pytree of the numbers.
+
+    Made by `adam`, `steepest_descent`, `rprop`, and by `parametrized` from any function that makes an optimizer.
+    """
+
+    make: Callable[..., optax.GradientTransformation]  # makes the rule, (init, update), from its arguments
+    numbers: Mapping[str, Any]  # the arguments that are numbers, arrays, or pytrees of them; the leaves
+    structure: Mapping[str, Any]  # the other arguments
+
+    def __new__(cls, make: Any, numbers: Mapping[str, Any], structure: Mapping[str, Any]) -> "Optimizer":
+        """Put together as given: values are checked by the functions that users call."""
+        self = tuple.__new__(cls, (None, None))
+        self.make = make
+        self.numbers, self.structure = MappingProxyType(dict(numbers)), MappingProxyType(dict(structure))
+        return self
+
+    @classmethod
+    def of(cls, make: Callable[..., optax.GradientTransformation], arguments: Mapping[str, Any]) -> "Optimizer":
+        """The rule that `make(**arguments)` makes, its numbers told from what is structure."""
+        structure = {name: value for name, value in arguments.items() if _is_structure(value)}
+        return cls(make, {name: v for name, v in arguments.items() if name not in structure}, structure)
+
+    def replace(self, **numbers: Any) -> "Optimizer":
+        """The same rule with other numbers; raises TypeError for one that the rule does not have."""
+        if unknown := sorted(set(numbers) - set(self.numbers)):
+            raise TypeError(
+                f"expected numbers of {self}, which are {', '.join(self.numbers)}; got {', '.join(unknown)}"
+            )
+        public = _PUBLIC.get(self.make, functools.partial(parametrized, self.make))
+        return public(**{**self._arguments, **numbers})
+
+    def init(self, params: Weights) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The rule's state before the first update."""
+        return self._made.init(params)
+
+    def update(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self, updates: Weights, state: Any, params: Weights = None, **extra: Any
+    ) -> tuple[Weights, Any]:
+        """Δw and the state after it, from the gradients."""
+        return optax.with_extra_args_support(self._made).update(updates, state, params, **extra)
+
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        return {**self.numbers, **self.structure}
+
+    @property
+    def _made(self) -> optax.GradientTransformation:
+        return self.make(**self._arguments)
+
+    def __iter__(self) -> Iterator[Any]:
+        """The pair (init, update), as optax's own are."""
+        return iter((self.init, self.update))
+
+    def __repr__(self) -> str:
+        name = getattr(_PUBLIC.get(self.make, self.make), "__name__", repr(self.make))
+        return f"{name}({', '.join(f'{name}={value!r}' for name, value in self._arguments.items())})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Optimizer) and self._by_value() == other._by_value()
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self._by_value())
+
+    def _by_value(self) -> tuple[Any, ...]:
+        leaves, treedef = jax.tree.flatten(self)
+        return treedef, tuple(_value(leaf) for leaf in leaves)
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.make, dict(self.numbers), dict(self.structure))
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], Any]:
+        """The numbers; and the structure, which compares by value."""
+        return tuple(self.numbers.values()), (self.make, tuple(self.numbers), tuple(self.structure.items()))
+
+    @classmethod
+    def tree_unflatten(cls, structure: Any, numbers: tuple[Any, ...]) -> "Optimizer":
+        """From the numbers."""
+        make, names, others = structure
+        return cls(make, dict(zip(names, numbers, strict=True)), dict(others))
+
+
+def parametrized(make: Callable[..., optax.GradientTransformation], /, **arguments: Any) -> Optimizer:
+    """Any optimizer as a pytree of its numbers: `parametrized(optax.adamw, learning_rate=1e-3, weight_decay=1e-4)`.
+
+    `make(**arguments)` is called inside the compiled program, so that other numbers need no other program, and members
+    of an ensemble can have their own. (For `make`s that decide by the value of a number, as some of optax's do, write a
+    function that fixes that number.)
+
+    Numbers, arrays and pytrees of them become leaves; strings, booleans, None and plain functions are structure. To be
+    pickled, `make` must stand at a module's top level.
+
+    >>> import optax
+    >>> from jnn.optimizers import parametrized
+    >>> parametrized(optax.adamw, learning_rate=0.1) == parametrized(optax.adamw, learning_rate=0.1)
+    True
+    """
+    if not callable(make):
+        raise TypeError(f"expected a function that makes an optimizer, as optax.adamw, got {make!r}")
+    return Optimizer.of(make, arguments)
 
 
 class SteepestDescentState(NamedTuple):
@@ -60,7 +168,9 @@ class RpropState(NamedTuple):
     error: Float[Array, ""] | None
 
 
-def steepest_descent(learning_rate: Number | Schedule, momentum: Number = 0.0) -> optax.GradientTransformationExtraArgs:
+def steepest_descent(
+    learning_rate: Number | Schedule, momentum: Number | None = None, nesterov: bool = False
+) -> Optimizer:
     r"""Gradient descent with momentum.
 
     $$\Delta w(t) = -\eta_t \nabla E(w(t)) + \mu \Delta w(t-1), \qquad w(t+1) = w(t) + \Delta w(t)$$
@@ -70,22 +180,24 @@ def steepest_descent(learning_rate: Number | Schedule, momentum: Number = 0.0) -
 
     Args:
         learning_rate: η ≥ 0, or a schedule, called with the number of updates made so far (0, 1, ...).
-        momentum: μ ≥ 0.
-
-    Raises:
-        ValueError: a hyperparameter is outside its range.
-        TypeError: a hyperparameter is not a real number; (`init`, `update`) leaves are not real floating-point arrays.
+        momentum: μ ≥ 0; None, or a plain 0, keeps no Δw(t-1).
+        nesterov: Nesterov's momentum, w(t+1) = w(t) - η ∇E(w(t)) + μ Δw(t), with Δw as above.
 
     Source: lecture, "Gradient descent".
     """
-    _check("learning_rate", learning_rate, "a number ≥ 0 or a schedule", lambda x: x >= 0)
-    _check("momentum", momentum, "a number ≥ 0", lambda x: x >= 0)
-    return _steepest_descent(learning_rate, momentum)
+    arguments = {
+        "learning_rate": _checked("learning_rate", learning_rate, "a number ≥ 0 or a schedule", lambda x: x >= 0),
+        "momentum": None if momentum is None else _checked("momentum", momentum, "a number ≥ 0", lambda x: x >= 0),
+        "nesterov": bool(nesterov),
+    }
+    if isinstance(arguments["momentum"], float) and arguments["momentum"] == 0:
+        arguments["momentum"] = None
+    return Optimizer.of(_steepest_descent, arguments)
 
 
 def adam(
     learning_rate: Number | Schedule = 1e-3, b1: Number = 0.9, b2: Number = 0.999, eps: Number = 1e-8
-) -> optax.GradientTransformationExtraArgs:
+) -> Optimizer:
     r"""Adam, from adaptive moments (Kingma, Ba, ICLR 2015).
 
     $$\Delta w = -\alpha \frac{\hat m}{\sqrt{\hat v} + \epsilon}, \quad
@@ -97,21 +209,19 @@ def adam(
 
     Args:
         learning_rate: α ≥ 0, or a schedule, called with the number of updates made so far, t - 1 = 0, 1, ...
-        b1: β1 in [0, 1), first moment.
-        b2: β2 in [0, 1), second raw moment.
+        b1: β1 in [0, 1).
+        b2: β2 in [0, 1).
         eps: ε > 0.
-
-    Raises:
-        ValueError: a hyperparameter is outside its range.
-        TypeError: a hyperparameter is not a real number; (`init`, `update`) leaves are not real floating-point arrays.
 
     Source: lecture, Algorithm 1.
     """
-    _check("learning_rate", learning_rate, "a number ≥ 0 or a schedule", lambda x: x >= 0)
-    _check("b1", b1, "a number in [0, 1)", lambda x: 0 <= x < 1)
-    _check("b2", b2, "a number in [0, 1)", lambda x: 0 <= x < 1)
-    _check("eps", eps, "a number > 0", lambda x: x > 0)
-    return _adam(learning_rate, b1, b2, eps)
+    arguments = {
+        "learning_rate": _checked("learning_rate", learning_rate, "a number ≥ 0 or a schedule", lambda x: x >= 0),
+        "b1": _checked("b1", b1, "a number in [0, 1)", lambda x: 0 <= x < 1),
+        "b2": _checked("b2", b2, "a number in [0, 1)", lambda x: 0 <= x < 1),
+        "eps": _checked("eps", eps, "a number > 0", lambda x: x > 0),
+    }
+    return Optimizer.of(_adam, arguments)
 
 
 def rprop(
@@ -121,7 +231,7 @@ def rprop(
     eta_minus: Number = 0.5,
     min_step: Number = 0.0,
     max_step: Number = 50.0,
-) -> optax.GradientTransformationExtraArgs:
+) -> Optimizer:
     r"""Resilient backpropagation: a step size for each weight, adapted by the gradient's sign alone.
 
     Where the partial derivative g keeps its sign, Δ ← min(η⁺ Δ, Δ_max); where it changes, Δ ← max(η⁻ Δ, Δ_min). Then
@@ -142,86 +252,67 @@ def rprop(
         learning_rate: the initial steps Δ(0) > 0: a number, or a tree like the weights with leaves of their shapes (or
             numbers), or a function of the weights that returns either. Default: the mean of Proben1's, which are
             drawn from [0.005, 0.02] per weight.
-        variant: one of "Rprop+", "Rprop-", "iRprop+", "iRprop-".
+        variant: as above.
         eta_plus: η⁺ > 1.
         eta_minus: η⁻ in (0, 1).
         min_step: Δ_min ≥ 0. (optax: 1e-6, a floor for the precision of the result.)
         max_step: Δ_max ≥ Δ_min.
 
     Raises:
-        ValueError: a hyperparameter is outside its range; (`init`) the initial steps do not fit the weights;
-            (`update`) "iRprop+" got no `value`.
-        TypeError: a hyperparameter is not a real number; (`init`, `update`) leaves are not real floating-point arrays.
+        ValueError: (`init`) if the initial steps do not fit the weights; (`update`) if "iRprop+" got no `value`.
 
     Source: Igel, Hüsken, "Empirical evaluation of the improved Rprop learning algorithms", Neurocomputing 50, 2003;
     Riedmiller, Braun, "A direct adaptive method for faster backpropagation learning: the RPROP algorithm", 1993.
     """
     if variant not in get_args(Variant):
         raise ValueError(f"rprop: expected variant to be one of {', '.join(get_args(Variant))}, got {variant!r}.")
-    _check("eta_plus", eta_plus, "a number > 1", lambda x: x > 1)
-    _check("eta_minus", eta_minus, "a number in (0, 1)", lambda x: 0 < x < 1)
-    _check("min_step", min_step, "a number ≥ 0", lambda x: x >= 0)
-    _check("max_step", max_step, "a number > 0", lambda x: x > 0)
-    if _known(min_step) and _known(max_step) and float(min_step) > float(max_step):
+    arguments = {
+        "learning_rate": learning_rate,
+        "eta_plus": _checked("eta_plus", eta_plus, "a number > 1", lambda x: x > 1),
+        "eta_minus": _checked("eta_minus", eta_minus, "a number in (0, 1)", lambda x: 0 < x < 1),
+        "min_step": _checked("min_step", min_step, "a number ≥ 0", lambda x: x >= 0),
+        "max_step": _checked("max_step", max_step, "a number > 0", lambda x: x > 0),
+    }
+    traced = isinstance(min_step, jax.core.Tracer) or isinstance(max_step, jax.core.Tracer)
+    if not traced and np.any(np.asarray(min_step) > np.asarray(max_step)):
         raise ValueError(f"expected min_step ≤ max_step, got {min_step} > {max_step}.")
     if not callable(learning_rate):
-        for leaf in jax.tree.leaves(learning_rate):
-            _check("learning_rate", leaf, "initial steps > 0", lambda x: x > 0, scalar=False)
-    return _rprop(learning_rate, variant, eta_plus, eta_minus, min_step, max_step)
+        arguments["learning_rate"] = jax.tree.map(_positive_steps, learning_rate)
+    return Optimizer.of(_rprop, arguments | {"variant": variant})
 
 
-# The rules themselves. `_memoized` makes equal arguments give the same object.
+def _positive_steps(steps: Any) -> Any:
+    return _checked("learning_rate", steps, "initial steps > 0", lambda x: x > 0)
 
 
-def _memoized(build: _F) -> _F:
-    # typed: 1, 1.0 and True are equal, but promote dtypes differently. Bounded, since functions may hold on to data.
-    remembered = functools.lru_cache(maxsize=1024, typed=True)(build)
-
-    @functools.wraps(build)
-    def wrapper(*arguments):
-        try:
-            hash(arguments)
-        except TypeError:  # an array or a tree: no two are known to be equal
-            return build(*arguments)
-        return remembered(*arguments)
-
-    return cast(_F, wrapper)
+# --- the rules themselves
 
 
-@_memoized
-def _steepest_descent(learning_rate: Number | Schedule, momentum: Number) -> optax.GradientTransformationExtraArgs:
-    remembers = not (_known(momentum) and float(momentum) == 0)
-
+def _steepest_descent(learning_rate: Any, momentum: Any, nesterov: bool) -> optax.GradientTransformationExtraArgs:
     def init(params: Weights) -> SteepestDescentState:
-        _check_floating(params, "weights")
-        return SteepestDescentState(_zero_count(), _zeros(params) if remembers else None)
+        zeros = _zeros(params)
+        return SteepestDescentState(jnp.zeros((), jnp.int32), None if momentum is None else zeros)
 
     def update(
-        updates: Weights, state: SteepestDescentState, params: Weights = None, **extra: Any
+        updates: Weights, state: SteepestDescentState, params: Weights = None, **_: Any
     ) -> tuple[Weights, SteepestDescentState]:
-        del params, extra
         _check_floating(updates, "gradients")
-        eta = _at(learning_rate, state.count)
-        if remembers:
-            delta = jax.tree.map(lambda g, delta: -eta * _wide(g) + momentum * delta, updates, state.delta)
-            new = _cast(delta, state.delta)
-        else:
-            delta, new = jax.tree.map(lambda g: -eta * _wide(g), updates), None
-        return _cast(delta, updates), SteepestDescentState(_incremented(state.count), new)
+        eta, count = _at(learning_rate, state.count), _incremented(state.count)
+        descent = jax.tree.map(lambda g: -eta * jnp.asarray(g, _state_dtype(g)), updates)
+        if momentum is None:
+            return _cast(descent, updates), SteepestDescentState(count, None)
+        delta = jax.tree.map(lambda step, old: step + momentum * old, descent, state.delta)
+        made = jax.tree.map(lambda step, new: step + momentum * new, descent, delta) if nesterov else delta
+        return _cast(made, updates), SteepestDescentState(count, _cast(delta, state.delta))
 
-    return _transformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType]  (its own state)
 
 
-@_memoized
-def _adam(
-    learning_rate: Number | Schedule, b1: Number, b2: Number, eps: Number
-) -> optax.GradientTransformationExtraArgs:
+def _adam(learning_rate: Any, b1: Number, b2: Number, eps: Number) -> optax.GradientTransformationExtraArgs:
     def init(params: Weights) -> AdamState:
-        _check_floating(params, "weights")
-        return AdamState(_zero_count(), _zeros(params), _zeros(params))
+        return AdamState(jnp.zeros((), jnp.int32), _zeros(params), _zeros(params))
 
-    def update(updates: Weights, state: AdamState, params: Weights = None, **extra: Any) -> tuple[Weights, AdamState]:
-        del params, extra
+    def update(updates: Weights, state: AdamState, params: Weights = None, **_: Any) -> tuple[Weights, AdamState]:
         _check_floating(updates, "gradients")
         t = _incremented(state.count)
         alpha = _at(learning_rate, state.count)
@@ -233,23 +324,18 @@ def _adam(
         delta = jax.tree.map(lambda m_hat, v_hat: -alpha * (m_hat / (jnp.sqrt(v_hat) + eps)), m_hat, v_hat)
         return _cast(delta, updates), AdamState(t, _cast(m, state.m), _cast(v, state.v))
 
-    return _transformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType]  (its own state)
 
 
-@_memoized
 def _rprop(
-    learning_rate: Number | Weights | Callable[[Weights], Weights],
-    variant: Variant,
-    eta_plus: Number,
-    eta_minus: Number,
-    min_step: Number,
-    max_step: Number,
+    learning_rate: Any, variant: Variant, eta_plus: Any, eta_minus: Any, min_step: Any, max_step: Any
 ) -> optax.GradientTransformationExtraArgs:
     needs_error = variant == "iRprop+"
 
     def init(params: Weights) -> RpropState:
         _check_floating(params, "weights")
-        error = jnp.asarray(jnp.inf, jnp.result_type(float)) if needs_error else None
+        # The first update has no sign to compare with, and so no use for the error before it.
+        error = jnp.zeros((), jnp.result_type(float)) if needs_error else None
         return RpropState(_initial_steps(learning_rate, params), _zeros(params), error)
 
     def adapt(agreement: Array, step: Array) -> Array:
@@ -258,9 +344,8 @@ def _rprop(
         return jnp.where(agreement > 0, larger, jnp.where(agreement < 0, smaller, step)).astype(step.dtype)
 
     def update(
-        updates: Weights, state: RpropState, params: Weights = None, *, value: ArrayLike | None = None, **extra: Any
+        updates: Weights, state: RpropState, params: Weights = None, *, value: ArrayLike | None = None, **_: Any
     ) -> tuple[Weights, RpropState]:
-        del params, extra
         _check_floating(updates, "gradients")
         if needs_error and (value is None or jnp.ndim(value) != 0):
             got = "no value" if value is None else f"shape {jnp.shape(value)}"
@@ -279,27 +364,26 @@ def _rprop(
         if variant in ("Rprop+", "iRprop+"):
             # Where the sign changed, an ordinary step had come before: Δw(t-1) = -sign(g(t-1)) Δ(t-1).
             grew = True if error is None or state.error is None else error > state.error
-            delta = jax.tree.map(
-                lambda agreement, delta, old_sign, old_step: jnp.where(
-                    (agreement < 0) & grew, old_sign * old_step, delta
-                ),
-                *(agreement, delta, state.sign, state.step),
-            )
+
+            def back(agreement: Array, delta: Array, old_sign: Array, old_step: Array) -> Array:
+                return jnp.where((agreement < 0) & grew, old_sign * old_step, delta)
+
+            delta = jax.tree.map(back, agreement, delta, state.sign, state.step)
         return _cast(delta, updates), RpropState(step, sign, error)
 
-    return _transformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore[reportArgumentType]  (its own state)
 
 
 def _initial_steps(given: Number | Weights | Callable[[Weights], Weights], params: Weights) -> Weights:
     """The initial step sizes as arrays of the weights' shapes, in the state's dtypes."""
     steps: Any = given(params) if callable(given) else given
-    if jax.tree.structure(steps) == jax.tree.structure(0) and jnp.ndim(steps) == 0:
+    got, wanted = jax.tree.structure(steps), jax.tree.structure(params)
+    if got == jax.tree.structure(0) and jnp.ndim(steps) == 0:
         steps = jax.tree.map(lambda _: steps, params)
-    if jax.tree.structure(steps) != jax.tree.structure(params):
+    elif got != wanted:
         raise ValueError(
-            f"rprop: expected initial steps (learning_rate) as one number or as a tree like the weights, "
-            f"{jax.tree.structure(params)}, got {jax.tree.structure(steps)}; rprop has no schedule: "
-            "a function is called with the weights, once."
+            f"rprop: expected initial steps (learning_rate) as one number or as a tree like the weights, {wanted}, "
+            f"got {got}; rprop has no schedule: a function is called with the weights, once."
         )
 
     def of_shape(path: Any, step: ArrayLike, w: ArrayLike) -> Array:
@@ -309,43 +393,47 @@ def _initial_steps(given: Number | Weights | Callable[[Weights], Weights], param
                 f"rprop: expected initial steps (learning_rate) of the weights' shape {jnp.shape(w)} "
                 f"or one number at {name or 'the only leaf'}, got shape {jnp.shape(step)}."
             )
-        _check("learning_rate", step, "initial steps > 0", lambda x: x > 0, scalar=False)
+        _positive_steps(step)
         return jnp.broadcast_to(jnp.asarray(step, _state_dtype(w)), jnp.shape(w))
 
     return jax.tree_util.tree_map_with_path(of_shape, steps, params)
 
 
-# Dtypes, counts and checks.
+# --- dtypes, counts and checks
 
 
-def _transformation(init: Callable[..., Any], update: Callable[..., Any]) -> optax.GradientTransformationExtraArgs:
-    update.elementwise = True  # type: ignore[attr-defined]  (see `is_elementwise`)
-    # optax declares that an update takes any tree of arrays as its state; a rule takes none but its own.
-    return optax.GradientTransformationExtraArgs(init, update)
+_PUBLIC: dict[Any, Callable[..., Optimizer]] = {_steepest_descent: steepest_descent, _adam: adam, _rprop: rprop}
+"""The function of users' for each rule of this module."""
 
 
 def is_elementwise(optimizer: optax.GradientTransformation) -> bool:
     """Whether each weight's update depends on that weight's own gradients alone, as far as is known.
 
-    True of this module's optimizers as they are; of none inside a chain, and of none of optax's.
+    True of this module's rules as they are; of none inside a chain, and of none of optax's.
     """
-    return getattr(optimizer.update, "elementwise", False)
+    return isinstance(optimizer, Optimizer) and optimizer.make in _PUBLIC
+
+
+def _is_structure(value: Any) -> bool:
+    """Whether an argument decides what is computed: no number, and no pytree of numbers."""
+    return isinstance(value, (str, bool)) or value is None or (callable(value) and jax.tree_util.all_leaves([value]))
+
+
+def _value(leaf: Any) -> Any:
+    """Something that is equal and hashes equally for equal numbers; a traced value is equal to itself only."""
+    if isinstance(leaf, jax.core.Tracer):
+        return id(leaf)
+    array = np.asarray(leaf)
+    return array.shape, tuple(array.ravel().tolist())
 
 
 def _state_dtype(w: ArrayLike) -> Any:
     return jnp.promote_types(jnp.result_type(w), jnp.float32)
 
 
-def _wide(g: ArrayLike) -> Array:
-    return jnp.asarray(g, _state_dtype(g))
-
-
 def _zeros(params: Weights) -> Weights:
+    _check_floating(params, "weights")
     return jax.tree.map(lambda w: jnp.zeros(jnp.shape(w), _state_dtype(w)), params)
-
-
-def _zero_count() -> Array:
-    return jnp.zeros((), jnp.int32)
 
 
 def _incremented(count: Array) -> Array:
@@ -371,22 +459,18 @@ def _check_floating(tree: Weights, what: str) -> None:
             )
 
 
-def _known(value: Any) -> bool:
-    return not isinstance(value, jax.core.Tracer)
-
-
-def _check(name: str, value: Any, expected: str, holds: Callable[[Any], Any], scalar: bool = True) -> None:
-    """Check a hyperparameter; of a traced one only dtype and shape, and a schedule not at all."""
-    if callable(value):
-        return
+def _checked(name: str, value: Any, expected: str, holds: Callable[[Any], Any]) -> Any:
+    """A hyperparameter as a floating-point number or array; of a traced one only the dtype is checked."""
+    if callable(value):  # a schedule
+        return value
     numeric = isinstance(value, int | float | np.generic | np.ndarray | Array)
-    if not (numeric and any(jnp.issubdtype(jnp.result_type(value), kind) for kind in (jnp.floating, jnp.integer))):
+    kind = jnp.result_type(value) if numeric else bool
+    if not (jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer)):
         raise TypeError(f"expected {name} to be {expected}, got {value!r}.")
-    if scalar and jnp.ndim(value) != 0:
-        raise ValueError(
-            f"expected {name} to be {expected}, got an array of shape {jnp.shape(value)}; use jax.vmap for several."
-        )
-    if _known(value):
+    if not isinstance(value, jax.core.Tracer):
         numbers = np.asarray(value, np.float64)
         if not (np.isfinite(numbers).all() and all(holds(x) for x in numbers.flat)):
             raise ValueError(f"expected {name} to be {expected}, got {value}.")
+    if isinstance(value, int | float | np.number):
+        return float(value)
+    return jnp.asarray(value, float) if jnp.issubdtype(kind, jnp.integer) else value

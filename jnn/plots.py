@@ -6,19 +6,20 @@ Each function draws on the axes it is given, or on new ones, and returns them. T
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from scipy.stats import binomtest
-
-try:
-    import matplotlib.pyplot as plt
-    from matplotlib.axes import Axes
-except ImportError as error:
-    raise ImportError("jnn.plots draws with matplotlib: pip install 'jnn[plots]'") from error
 
 from jnn.ensembles import Ensemble
-from jnn.networks import Dag, Network
-from jnn.networks.layered import Layered
+from jnn.networks import Layered, Network
+from jnn.optional import needed
 from jnn.training import FitResult
+
+needed("matplotlib", extra="plots", what="jnn.plots draws with matplotlib")
+
+import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
+from scipy.stats import binomtest  # noqa: E402
 
 MOST_NEURONS = 16
 """Layers with more neurons are drawn with a gap in the middle."""
@@ -32,12 +33,7 @@ def plot_history(result: Any, ax: Axes | None = None) -> Axes:
 
     Of several members: each as a thin line, and their mean over those still training.
 
-    Args:
-        result: of `jnn.fit` or `ensembles.fit`, or an estimator of `jnn.sklearn`.
-        ax: where to draw.
-
-    Raises:
-        TypeError: if the result has no history.
+    `result` is that of `jnn.fit` or `ensembles.fit`, or an estimator of `jnn.sklearn`; anything else is a TypeError.
     """
     ax = _axes(ax)
     train, validation, best = _curves(result)
@@ -45,40 +41,34 @@ def plot_history(result: Any, ax: Axes | None = None) -> Axes:
         known = np.isfinite(curves).any(axis=0)
         if not known.any():
             continue
-        epochs = np.arange(1, curves.shape[1] + 1)
+        epochs = np.arange(1, curves.shape[1] + 1)[known]
         for curve in curves if len(curves) > 1 else ():
-            ax.plot(epochs[known], curve[known], color=color, alpha=0.25, linewidth=0.7)
-        mean = np.nanmean(curves[:, known], axis=0)
+            ax.plot(epochs, curve[known], color=color, alpha=0.25, linewidth=0.7)
         label = name if len(curves) == 1 else f"{name}, mean of {len(curves)}"
-        ax.plot(epochs[known], mean, dash, color=color, linewidth=1.8, label=label)
+        ax.plot(epochs, np.nanmean(curves[:, known], axis=0), dash, color=color, linewidth=1.8, label=label)
     if np.isfinite(validation).any():
         for number, epoch in enumerate(np.atleast_1d(best)):
             label = ("best hypothesis" if np.size(best) == 1 else "best hypotheses") if number == 0 else None
             ax.axvline(float(epoch), color="0.5", linestyle=":", linewidth=0.8, label=label)
-    ax.set_xlabel("epoch")
-    ax.set_ylabel("risk: mean negative log-likelihood")
+    ax.set(xlabel="epoch", ylabel="risk: mean negative log-likelihood")
     ax.legend()
     return ax
 
 
 def _curves(result: Any) -> tuple[np.ndarray, np.ndarray, Any]:
-    if isinstance(result, Ensemble):
-        result = result.result
+    """Risks of training and validation, `(members, epochs)`, and the best epochs."""
+    result = result.result if isinstance(result, Ensemble) else result
     if isinstance(result, FitResult):
-        history = result.history
-        train, validation = (np.atleast_2d(np.asarray(c, np.float64)) for c in _pair(history))
         run = int(np.max(np.asarray(result.epochs)))
-        return train[:, :run], validation[:, :run], np.asarray(result.best_epoch)
-    if getattr(result, "loss_curve_", None) is not None:
-        train = np.atleast_2d(np.asarray(result.loss_curve_, np.float64))
-        seen = result.validation_curve_
-        validation = np.full_like(train, np.nan) if seen is None else np.atleast_2d(np.asarray(seen, np.float64))
-        return train, validation, result.best_iteration_
-    raise TypeError(f"expected the result of a fit, or a fitted estimator; got {type(result).__name__}")
-
-
-def _pair(history: Any) -> tuple[Any, Any]:
-    return history.train_error, history.validation_error
+        history = result.history
+        train, validation, best = history.train_error[..., :run], history.validation_error[..., :run], result.best_epoch
+    elif getattr(result, "loss_curve_", None) is not None:
+        train, validation, best = result.loss_curve_, result.validation_curve_, result.best_iteration_
+    else:
+        raise TypeError(f"expected the result of a fit, or a fitted estimator; got {type(result).__name__}")
+    train = np.atleast_2d(np.asarray(train, np.float64))
+    validation = np.full_like(train, np.nan) if validation is None else np.atleast_2d(np.asarray(validation, float))
+    return train, validation, np.asarray(best)
 
 
 def plot_network(network: Network, ax: Axes | None = None) -> Axes:
@@ -86,79 +76,67 @@ def plot_network(network: Network, ax: Axes | None = None) -> Axes:
 
     Connections that pass over a column are dashed. Large layers are drawn in part, with the number of their neurons
     below.
-
-    Args:
-        network: from `jnn.mlp` or `jnn.dag`.
-        ax: where to draw.
     """
     ax = _axes(ax)
-    columns, edges, names = _graph(network)
+    sizes, names, edges = _graph(network)
     place: dict[tuple[int, int], tuple[float, float]] = {}
-    for depth, size in enumerate(columns):
-        shown = _shown(size)
-        gap = 1 if size > MOST_NEURONS else 0
-        for row, neuron in enumerate(shown):
-            height = row + (gap if neuron >= size - MOST_NEURONS // 2 and gap else 0)
+    for depth, size in enumerate(sizes):
+        shown, gap = np.flatnonzero(_shown(size)), size > MOST_NEURONS
+        for row, neuron in enumerate(shown.tolist()):
+            height = row + (gap and neuron >= MOST_NEURONS // 2)
             place[depth, neuron] = (float(depth), (len(shown) + gap - 1) / 2 - height)
         if gap:
             ax.text(depth, 0, "⋮", ha="center", va="center")
     for source, target in edges:
-        if source in place and target in place:
-            (x0, y0), (x1, y1) = place[source], place[target]
-            far = x1 - x0 > 1
-            bend = 0.25 * (x1 - x0) if far else 0.0
-            xs = np.linspace(x0, x1, 20 if far else 2)
-            ys = y0 + (y1 - y0) * (xs - x0) / (x1 - x0) + 4 * bend * (xs - x0) * (x1 - xs) / (x1 - x0) ** 2
-            ax.plot(xs, ys, "--" if far else "-", color="0.6", linewidth=0.5, zorder=1)
+        (x0, y0), (x1, y1) = place[source], place[target]
+        far = x1 - x0 > 1
+        t = np.linspace(0, 1, 20 if far else 2)
+        bend = (x1 - x0) * t * (1 - t) if far else 0
+        ax.plot(
+            x0 + (x1 - x0) * t, y0 + (y1 - y0) * t + bend, "--" if far else "-", color="0.6", linewidth=0.5, zorder=1
+        )
     points = np.array(list(place.values()))
     ax.scatter(points[:, 0], points[:, 1], s=60, facecolor="white", edgecolor=TRAIN, zorder=2)
     bottom = points[:, 1].min() - 1
-    for depth, (size, name) in enumerate(zip(columns, names, strict=True)):
+    for depth, (size, name) in enumerate(zip(sizes, names, strict=True)):
         ax.text(depth, bottom, f"{size}\n{name}", ha="center", va="top", fontsize="small")
-    ax.set_ylim(bottom - 2.2, max(points[:, 1].max() + 1, 1.5))
-    ax.set_xlim(-0.6, len(columns) - 0.4)
+    ax.set(ylim=(bottom - 2.2, max(points[:, 1].max() + 1, 1.5)), xlim=(-0.6, len(sizes) - 0.4))
     ax.axis("off")
     return ax
 
 
-def _shown(size: int) -> list[int]:
-    if size <= MOST_NEURONS:
-        return list(range(size))
-    return [*range(MOST_NEURONS // 2), *range(size - MOST_NEURONS // 2, size)]
+def _shown(size: int) -> np.ndarray:
+    """Which neurons of a column are drawn: all, or the first and the last."""
+    number = np.arange(size)
+    return (number < MOST_NEURONS // 2) | (number >= size - MOST_NEURONS // 2)
 
 
-Node = tuple[int, int]
-
-
-def _graph(network: Network) -> tuple[list[int], list[tuple[Node, Node]], list[str]]:
-    """How many neurons stand in each column, the connections between (column, neuron), and the columns' names."""
-    if isinstance(network, Layered):
-        columns = [network.inputs, *(layer.size for layer in network.layers)]
-        edges = [
-            ((source, i), (depth, j))
-            for depth, layer in enumerate(network.layers, start=1)
-            for source in layer.sources
-            for i in _shown(columns[source])
-            for j in _shown(layer.size)
-        ]
-        hidden = [layer.activation.name for layer in network.layers[:-1]]
-        return columns, edges, ["inputs", *hidden, "outputs"]
-    assert isinstance(network, Dag)
-    d = network.inputs
-    depth = np.zeros(1 + d + network.hidden + network.outputs, int)
-    for source, target in network.edges:  # in the order of their targets
-        depth[target] = max(depth[target], depth[source] + 1)
-    depth[d + 1 :] = np.maximum(depth[d + 1 :], 1)
-    depth[d + network.hidden + 1 :] = depth.max()  # outputs stand last
-    seen: dict[int, int] = {}
-    node: dict[int, Node] = {}
-    for neuron in range(1, len(depth)):
-        column = int(depth[neuron])
-        node[neuron] = (column, seen.get(column, 0))
-        seen[column] = node[neuron][1] + 1
-    edges = [(node[int(s)], node[int(t)]) for s, t in network.edges if s > 0]
-    columns = [seen[column] for column in sorted(seen)]
-    return columns, edges, ["inputs", *["hidden"] * (len(columns) - 2), "outputs"]
+def _graph(network: Network) -> tuple[list[int], list[str], list[tuple[tuple[int, int], tuple[int, int]]]]:
+    """The columns' sizes and names, and the connections that are drawn, between (column, neuron)."""
+    ones = jax.tree.map(lambda p: jnp.ones(p.shape, p.dtype), jax.eval_shape(lambda: network.init(jax.random.key(0))))
+    layered, connected = network.as_layers(ones)
+    assert isinstance(layered, Layered)
+    column = [0]
+    for layer in layered.layers:
+        column.append(1 + max(column[s] for s in layer.sources))
+    column[-1] = max([column[-1], *(c + 1 for c in column[:-1])])  # the outputs stand last
+    sizes, names = [0] * (column[-1] + 1), [["inputs"], *([] for _ in range(column[-1]))]
+    first = []  # the place of each layer in its column
+    for c, size in zip(column, layered.sizes, strict=True):
+        first.append(sizes[c])
+        sizes[c] += size
+    for c, activation in zip(column[1:-1], layered.hidden_activations, strict=True):
+        names[c] += [activation.name] * (activation.name not in names[c])
+    names[-1] = ["outputs"]
+    edges = []
+    for number, (layer, p) in enumerate(zip(layered.layers, connected, strict=True), start=1):
+        to, at = column[number], first[number]
+        for source, rows in layered.blocks(layer):
+            of, begin = column[source], first[source]
+            drawn = np.asarray(p["W"][rows]) != 0
+            drawn &= np.outer(_shown(sizes[of])[begin:][: len(drawn)], _shown(sizes[to])[at:][: layer.size])
+            edges += [((of, begin + i), (to, at + j)) for i, j in np.argwhere(drawn).tolist()]
+    return sizes, [", ".join(name) for name in names], edges
 
 
 def plot_calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10, ax: Axes | None = None) -> Axes:
@@ -169,7 +147,7 @@ def plot_calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 
 
     Args:
         probabilities: `(n, classes)`, or `(n,)` that of class 1.
-        labels: the classes' numbers, from 0.
+        labels: the classes' numbers, from 0, `(n,)`.
         bins: how many.
         ax: where to draw.
 
@@ -195,10 +173,7 @@ def plot_calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 
     ax = _axes(ax)
     ax.plot([0, 1], [0, 1], ":", color="0.5", label="as said")
     ax.errorbar(mean, share, np.maximum(reach, 0), fmt="o-", color=TRAIN, capsize=2, label="found, 95%")
-    ax.set_xlabel("probability that was said")
-    ax.set_ylabel("share that was true")
-    ax.set_xlim(-0.02, 1.02)
-    ax.set_ylim(-0.02, 1.02)
+    ax.set(xlabel="probability that was said", ylabel="share that was true", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     ax.legend()
     return ax
 

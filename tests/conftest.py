@@ -4,7 +4,12 @@ import os
 from collections.abc import Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+# Most of the suite's time is spent compiling programs that run for milliseconds: LLVM is to take its time for none.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
+    " --xla_force_host_platform_device_count=2"
+    " --xla_backend_optimization_level=1"
+    " --xla_llvm_disable_expensive_passes=true"
+)
 
 import jax
 import pytest

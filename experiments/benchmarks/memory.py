@@ -63,7 +63,7 @@ def measure(way: str, folder: Path, epochs: int) -> dict[str, Any]:
     }
 
 
-def _status(field: str) -> float:
+def status(field: str) -> float:
     """Bytes, from Linux's /proc; NaN elsewhere. (`getrusage` reports the parent's peak, from before exec.)"""
     status = Path("/proc/self/status")
     found = re.search(rf"{field}:\s+(\d+) kB", status.read_text()) if status.exists() else None
@@ -72,12 +72,12 @@ def _status(field: str) -> float:
 
 def _peak() -> float:
     """The most resident memory so far."""
-    return _status("VmHWM")
+    return status("VmHWM")
 
 
 def _own() -> float:
     """The resident memory that is no file's."""
-    return _status("RssAnon")
+    return status("RssAnon")
 
 
 def main() -> None:

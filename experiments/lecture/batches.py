@@ -71,7 +71,7 @@ def learn(name: str, size: int, data: Data, effort: Effort, seed: int) -> Learne
     network = jnn.mlp([data.inputs, 20, data.outputs], hidden="tanh")
     nothing = float(np.log(data.outputs))  # the risk of equal probabilities: where a run that diverged is put
 
-    def one(key: jax.Array, rate: jax.Array) -> jax.Array:
+    def one(key: jax.Array, rate: jax.Array) -> jax.Array | np.ndarray:
         fitted = jnn.fit(
             network,
             data.source.likelihood,

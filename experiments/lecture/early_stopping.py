@@ -155,14 +155,18 @@ def learn(problem: Problem, effort: Effort, seed: int) -> Curves:
     return Curves(problem, train[: effort.samples], *np.split(watched, 2))
 
 
-@functools.partial(jax.jit, static_argnames="rule")
+@jax.jit
 def stops(rule: StoppingRule, train: jax.Array, validation: jax.Array) -> jax.Array:
     """How many epochs the rule lets run, `(samples,)`: what `fit` would do, told from the curves."""
 
     def one(train: jax.Array, validation: jax.Array) -> jax.Array:
         epochs = jnp.arange(1, len(train) + 1)
-        unknown = jnp.full(len(train), jnp.nan, train.dtype)  # no rule here needs the gradient
-        _, stop = jax.lax.scan(rule.update, rule.init(train.dtype), Observation(epochs, train, validation, unknown))
+        unknown = jnp.nan  # no rule here needs the gradient
+        _, stop = jax.lax.scan(
+            lambda state, seen: rule.update(state, Observation(*seen, unknown)),
+            rule.init(train.dtype),
+            (epochs, train, validation),
+        )
         return jnp.where(stop.any(), 1 + jnp.argmax(stop), len(train))
 
     return jax.vmap(one)(train, validation)

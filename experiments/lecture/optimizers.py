@@ -118,8 +118,8 @@ def problems(seed: int, examples: int) -> tuple[list[str], np.ndarray, np.ndarra
         "Friedman's function": make_friedman1(examples, 10, noise=1.0, random_state=seed),
         "Products": (signs, products),
     }
-    x = [np.asarray(Standardize.fit(x).apply(x)) for x, _ in found.values()]
-    y = [np.asarray(Standardize.fit(y[:, None]).apply(y[:, None])) for _, y in found.values()]
+    x = [Standardize.fit(x).apply(x) for x, _ in found.values()]
+    y = [Standardize.fit(y[:, None]).apply(y[:, None]) for _, y in found.values()]
     return list(found), np.stack(x).astype(np.float32), np.stack(y).astype(np.float32)
 
 
@@ -130,7 +130,7 @@ def learn(name: str, x: np.ndarray, y: np.ndarray, effort: Effort, seed: int) ->
     is not with the luckiest of those that chose the rate.
     """
 
-    def one(key: jax.Array, rate: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
+    def one(key: jax.Array, rate: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array | np.ndarray:
         rule = RULES[name](rate)
         fitted = jnn.fit(NETWORK, Gaussian(), x, y, key=key, optimizer=rule, epochs=effort.epochs, batch_size=None)
         return fitted.history.train_error

@@ -109,14 +109,10 @@ class Found:
 
 def inputs(x: np.ndarray) -> dict[str, np.ndarray]:
     """The three kinds, `(seeds, n, d)`; a transform is learned from each seed's examples."""
-
-    @jax.jit
-    @jax.vmap
-    def transformed(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return Standardize.fit(x).apply(x), Whiten.fit(x).apply(x)
-
-    standardized, whitened = transformed(x)
-    return {"raw": x, "standardized": np.asarray(standardized), "whitened": np.asarray(whitened)}
+    transforms = {"standardized": Standardize, "whitened": Whiten}
+    return {"raw": x} | {
+        name: np.stack([kind.fit(each).apply(each) for each in x]) for name, kind in transforms.items()
+    }
 
 
 def condition(x: np.ndarray) -> np.ndarray:
@@ -140,7 +136,7 @@ def train(problem: Problem, x: np.ndarray, y: np.ndarray, effort: Effort, seed: 
     """Risks `(kinds, RATES, seeds, epochs)`, all networks at once; x is `(kinds, seeds, n, d)`, y `(seeds, n, ...)`."""
     network = jnn.mlp([x.shape[-1], HIDDEN, problem.outputs])
 
-    def one(x: jax.Array, rate: jax.Array, key: jax.Array, y: jax.Array) -> jax.Array:
+    def one(x: jax.Array, rate: jax.Array, key: jax.Array, y: jax.Array) -> jax.Array | np.ndarray:
         return jnn.fit(
             network,
             problem.likelihood,

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 from matplotlib.axes import Axes
 
@@ -72,13 +71,6 @@ def raw(name: str, data: Data, effort: Effort, seed: int) -> tuple[np.ndarray, n
     return unscaled.train.x, unscaled.test.x
 
 
-@jax.jit
-@jax.vmap
-def _whitened(train: jax.Array, test: jax.Array) -> tuple[jax.Array, jax.Array]:
-    transform = Whiten.fit(train)
-    return transform.apply(train), transform.apply(test)
-
-
 def ablate(name: str, effort: Effort, seed: int) -> Ablation:
     """Train the recipe and all its mutilations on every split of a data set, as one program."""
     data = datasets.split(name, effort.splits, seed, effort.examples)
@@ -92,11 +84,11 @@ def ablate(name: str, effort: Effort, seed: int) -> Ablation:
         Variant("no shortcuts", jnn.mlp([data.inputs, effort.hidden, data.outputs], hidden="tanh")),
         Variant("with PCA", whole, inputs="whitened"),
     ]
-    whitened = _whitened(data.train.x, data.test.x)
+    whitened = datasets.transformed(Whiten, data.train.x, data.test.x)
     both = {"standardized": (data.train.x, data.test.x), "raw": raw(name, data, effort, seed), "whitened": whitened}
-    inputs = {kind: np.asarray(train) for kind, (train, _) in both.items()}
+    inputs = {kind: train for kind, (train, _) in both.items()}
     trained = variants.train(kinds, data, inputs, Settings(effort.epochs), seed)
-    return judged(trained, kinds, np.stack([np.asarray(both[v.inputs][1]) for v in kinds]))
+    return judged(trained, kinds, np.stack([both[v.inputs][1] for v in kinds]))
 
 
 def judged(trained: Trained, kinds: list[Variant], test_inputs: np.ndarray) -> Ablation:

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import jax
@@ -11,16 +10,12 @@ import numpy as np
 from jaxtyping import Array, Float, Num
 
 from jnn import objectives
-from jnn.backprop import general, layered
 from jnn.likelihoods import Likelihood
-from jnn.networks import Dag, Network, Params
-from jnn.networks.base import as_rows
+from jnn.networks import Network, Params
+from jnn.networks.base import as_rows, laid_out
 
 Inputs = Num[Array | np.ndarray, "*batch d"]
-
-
-def _passes(network: Network) -> ModuleType:
-    return general if isinstance(network, Dag) else layered
+Targets = Num[Array | np.ndarray, "..."]
 
 
 def _forward_and_deltas(
@@ -34,7 +29,7 @@ def _forward_and_deltas(
         counts = jnp.asarray(counts, delta.dtype)
         nll = counts * nll
         delta = jnp.broadcast_to(counts, nll.shape)[:, None] * delta
-    found, _ = _passes(network).deltas(network, params, kept, layered.laid_out(delta.T))
+    found, _ = network.backward(params, kept, laid_out(delta.T))
     return nll, kept, found
 
 
@@ -51,17 +46,8 @@ def value_and_grad(
         J = (E + γ/2 ‖w‖²) / N  or  E + γ/2 ‖w‖²,   ∂E/∂w_ij = Σ_n v_n δ_i z_j
 
     The same arguments as `jnn.objectives.objective`, and the same value; the gradient is the one that autodiff finds.
-
-    Args:
-        network: f(x; w).
-        likelihood: p(y | x; w).
-        reduction: "mean" divides by N = Σ_n v_n, "sum" does not.
-        weight_decay: γ ≥ 0, a number or a traced scalar.
-        mask: which weights decay; by default all but biases and the weights of linear outputs.
-
-    Returns:
-        A function `(params, x, y, weights=None) -> (value, gradient)`, with `x` `(..., d)`, `y` as the likelihood
-        takes it, `weights` v_n of the batch's shape, and a gradient of the same structure as `params`.
+    Returned is a function `(params, x, y, weights=None) -> (value, gradient)`, with `x` `(..., d)`, `y` as the
+    likelihood takes it, and `weights` v_n of the batch's shape.
 
     Raises:
         ValueError: for an unknown reduction, and, when called, for shapes that do not fit.
@@ -79,7 +65,7 @@ def value_and_grad(
         nll, kept, found = _forward_and_deltas(
             network, likelihood, params, columns, y, weights, 1 if weights is not None and scale is None else scale
         )
-        value, grads = jnp.sum(nll), _passes(network).gradients(network, kept, found)
+        value, grads = jnp.sum(nll), network.gradients(kept, found)
         if not objectives.is_zero(weight_decay):
             gamma = weight_decay if scale is None else weight_decay * scale
             value = value + gamma * objectives.penalty(params, mask)
@@ -90,54 +76,37 @@ def value_and_grad(
     return evaluate
 
 
-def deltas(
-    network: Network,
-    likelihood: Likelihood,
-    params: Params,
-    x: Inputs,
-    y: Num[Array | np.ndarray, "..."],
-) -> Any:
+def _of_examples(
+    network: Network, likelihood: Likelihood, params: Params, x: Inputs, y: Targets
+) -> tuple[tuple[Any, ...], Any, Any]:
+    """The batch axes, what the forward pass kept, and δ of every neuron for every example, each counted once."""
+    _, batch = network.columns(params, x)
+    columns, y, _ = objectives.examples(network, params, x, y, None)
+    return batch, *_forward_and_deltas(network, likelihood, params, columns, y, None, None)[1:]
+
+
+def deltas(network: Network, likelihood: Likelihood, params: Params, x: Inputs, y: Targets) -> Any:
     """δ_i = ∂E^n/∂a_i of every neuron that computes, for every example (slides "Backpropagation II" to "IV").
 
-    Returns:
-        For an MLP a tuple over its layers of `(..., size)`; for a DAG one array `(..., M + K)`, from neuron d+1 on.
+    For an MLP a tuple over its layers of `(..., size)`; for a DAG one array `(..., M + K)`, from neuron d+1 on.
     """
-    _, batch = network.columns(params, x)
-    columns, y, _ = objectives.examples(network, params, x, y, None)
-    _, _, found = _forward_and_deltas(network, likelihood, params, columns, y, None, None)
-    if isinstance(network, Dag):
-        by_neuron = network.by_neuron(found) if network.evaluation == "blocks" else found
-        return as_rows(by_neuron, batch)
-    return tuple(as_rows(delta, batch) for delta in found)
+    batch, _, found = _of_examples(network, likelihood, params, x, y)
+    return network.deltas_as_rows(found, batch)
 
 
-def per_example_gradients(
-    network: Network,
-    likelihood: Likelihood,
-    params: Params,
-    x: Inputs,
-    y: Num[Array | np.ndarray, "..."],
-) -> Params:
+def per_example_gradients(network: Network, likelihood: Likelihood, params: Params, x: Inputs, y: Targets) -> Params:
     """∂E^n/∂w for every example n at once: the structure of `params`, each leaf with the batch axes in front."""
-    _, batch = network.columns(params, x)
-    columns, y, _ = objectives.examples(network, params, x, y, None)
-    _, kept, found = _forward_and_deltas(network, likelihood, params, columns, y, None, None)
-    grads = _passes(network).per_example_gradients(network, kept, found)
+    batch, kept, found = _of_examples(network, likelihood, params, x, y)
+    grads = network.per_example_gradients(kept, found)
     return jax.tree.map(lambda g: g.reshape(*batch, *g.shape[1:]), grads)
 
 
 def per_example_gradient_norms(
-    network: Network,
-    likelihood: Likelihood,
-    params: Params,
-    x: Inputs,
-    y: Num[Array | np.ndarray, "..."],
+    network: Network, likelihood: Likelihood, params: Params, x: Inputs, y: Targets
 ) -> Float[Array, "*batch"]:
     """‖∂E^n/∂w‖ over all weights and biases, for every example n, without forming the gradients (Goodfellow 2015)."""
-    _, batch = network.columns(params, x)
-    columns, y, _ = objectives.examples(network, params, x, y, None)
-    _, kept, found = _forward_and_deltas(network, likelihood, params, columns, y, None, None)
-    return jnp.sqrt(_passes(network).squared_norms(network, kept, found)).reshape(batch)
+    batch, kept, found = _of_examples(network, likelihood, params, x, y)
+    return jnp.sqrt(network.squared_norms(kept, found)).reshape(batch)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -152,8 +121,8 @@ def _apply_forward(network: Network, params: Params, x: Array) -> tuple[Array, A
 
 def _apply_backward(network: Network, residuals: Any, delta: Array) -> tuple[Params, Array]:
     params, x, kept = residuals
-    found, by_inputs = _passes(network).deltas(network, params, kept, delta)
-    grads = _passes(network).gradients(network, kept, found)
+    found, by_inputs = network.backward(params, kept, delta)
+    grads = network.gradients(kept, found)
     like = functools.partial(jax.tree.map, lambda g, p: g.astype(p.dtype))
     return like(grads, params), like(by_inputs, x)
 
@@ -165,11 +134,6 @@ def apply(network: Network, params: Params, x: Inputs) -> Float[Array, "*batch K
     """`network.apply`, differentiated by hand: the gradient of any loss of it runs the backward pass of this module.
 
     The cotangent that reaches the outputs is their δ; it is propagated to the weights and to `x`.
-
-    Args:
-        network: f(x; w).
-        params: its parameters.
-        x: `(..., d)`.
     """
     columns, batch = network.columns(params, x)
     return as_rows(_apply(network, params, columns), batch)

@@ -1,11 +1,9 @@
 """Many networks in one program: ensembles, sweeps, bootstrap samples, cross-validation; their averaged prediction."""
 
 from jnn.ensembles.ensemble import Ensemble as Ensemble
-from jnn.ensembles.ensemble import Moments as Moments
-from jnn.ensembles.ensemble import mixture_mean as mixture_mean
-from jnn.ensembles.ensemble import mixture_moments as mixture_moments
 from jnn.ensembles.fitting import fit as fit
 from jnn.ensembles.resampling import bootstrap as bootstrap
 from jnn.ensembles.resampling import k_fold as k_fold
 from jnn.ensembles.search import Search as Search
 from jnn.ensembles.search import cross_validate as cross_validate
+from jnn.model import Moments as Moments

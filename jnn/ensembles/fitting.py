@@ -1,33 +1,36 @@
 """`ensembles.fit`: what differs from member to member, and what is common to all."""
 
-import dataclasses
 import functools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Unpack
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jaxtyping import Array, Float, Int, Key, Num
+from jaxtyping import Array, Int, Key, Num
 
-from jnn import objectives
 from jnn.ensembles import scheduling
 from jnn.ensembles.ensemble import Ensemble
 from jnn.ensembles.widths import present, widen, widest
 from jnn.likelihoods import Likelihood
-from jnn.networks import Initializer, Network, Params, fan_in_normal
-from jnn.optimizers import adam
-from jnn.training import progress as bars
-from jnn.training.checking import checked_rows, checked_weights, prepare
-from jnn.training.fitting import DivergenceWarning, interruptible
-from jnn.training.program import DIVERGED, Data, Gradient, Settings
-from jnn.training.result import as_result
-from jnn.training.stopping import StoppingRule
+from jnn.networks import Network, Params
+from jnn.networks.base import leading_axes
+from jnn.optimizers import Optimizer
+from jnn.training import visiting
+from jnn.training.fitting import INTERRUPTED, DivergenceWarning
+from jnn.training.problem import Problem, aside, check_problem, checked_weights, fill, lay_out
+from jnn.training.program import DIVERGED, Examples, Member, Shared, State
+from jnn.training.result import FitResult
+from jnn.training.settings import Settings, checked, numbers, takes_settings, warn_of_thresholds
+from jnn.training.splitting import Rows
+from jnn.training.structure import COARSE, FINE, LEAST, LEAST_VALIDATED, is_traced, rounded_up
+
+MEMBERS = "members"
+"""The name of the axis."""
 
 
+@takes_settings
 def fit(
     network: Network | Sequence[Network],
     likelihood: Likelihood,
@@ -36,33 +39,24 @@ def fit(
     *,
     key: Key[Array, "..."],
     members: int | None = None,
-    optimizer: optax.GradientTransformation | Callable[..., optax.GradientTransformation] | None = None,
-    hyperparameters: Mapping[str, Any] | None = None,
-    epochs: int = 100,
-    batch_size: int | None = 32,
-    shuffle: bool = True,
     weights: Num[Array | np.ndarray, "..."] | None = None,
     rows: Int[Array | np.ndarray, "members train"] | None = None,
     held_out: Int[Array | np.ndarray, "members held_out"] | None = None,
     validation: float | tuple[Any, ...] | None = None,
-    validate_every: int = 1,
-    stopping: StoppingRule | Sequence[StoppingRule] | None = None,
-    weight_decay: float | Float[Array | np.ndarray, "..."] = 0.0,
-    mask: Params | None = None,
-    reduction: objectives.Reduction = "mean",
-    gradient: Gradient = "backprop",
     params: Params | None = None,
-    initializer: Initializer = fan_in_normal,
+    resume: FitResult | None = None,
     lanes: int | None = None,
     devices: Sequence[Any] | None = None,
-    progress: bool = False,
+    **settings: Unpack[Settings],
 ) -> Ensemble:
     """Train many networks, hundreds or thousands, each with its own early stopping and its own best hypothesis.
 
-    Every member is trained as `jnn.fit` would train it alone with its key, hyperparameters, decay and examples: equal
-    to rounding. Members that have stopped cost nothing; all cores and all devices are used.
+    Every member is trained as `jnn.fit` would train it alone with its key, numbers and examples: equal to rounding.
+    Members that have stopped cost nothing; all cores and all devices are used.
 
-    What differs between members is given with a first axis over them. The other arguments are those of `jnn.fit`.
+    What differs between members is given with a first axis over them: keys, examples, weights, first parameters, the
+    decay, and every number of the optimizer and of the stopping rules, as in `optimizer=jnn.adam(rates)`. The other
+    arguments are those of `jnn.fit`.
 
     Args:
         network: f(x; w), or a sequence of networks, one for each member, that differ in the sizes of hidden layers.
@@ -71,27 +65,16 @@ def fit(
         y: targets.
         key: one key, split for the members, or an array of keys, one for each.
         members: how many; may be left out where another argument tells.
-        optimizer: as for `jnn.fit`; or, with `hyperparameters`, the function that makes it (`jnn.adam`, say).
-        hyperparameters: arguments for that function by name, each one number or `(members,)`.
-        epochs: the most passes over the examples.
-        batch_size: examples a step.
-        shuffle: whether each epoch takes the examples in a new random order.
         weights: `(n,)`, or `(members, n)`.
         rows: the examples that each member trains on, `(members, train)`; negative numbers stand for none. See
             `k_fold` and `bootstrap`.
         held_out: the examples that each member validates on, in the same form.
         validation: a fraction (of the member's rows), or examples of their own for all members.
-        validate_every: epochs from one validation to the next.
-        stopping: a rule or several.
-        weight_decay: γ, one number or `(members,)`.
-        mask: which weights decay.
-        reduction: "mean" or "sum".
-        gradient: "backprop" or "autodiff".
         params: where to start, with a first axis over the members (of one width); drawn by default.
-        initializer: how to draw weights.
+        resume: an earlier ensemble's result, to go on from, up to `epochs` in all; members that have ended stay so.
         lanes: how many members a device (on a CPU, a thread) trains at once; chosen by default.
         devices: where to train; all local ones of the default kind by default.
-        progress: show how far the members are, with the mean risks of those in work (needs rich).
+        {settings}
 
     Returns:
         An `Ensemble`. After Ctrl-C, with what was learned up to then.
@@ -102,58 +85,38 @@ def fit(
     Warns:
         DivergenceWarning: if the error or a parameter of some members became NaN or infinite.
     """
-    given = (x, y, key, params, weight_decay, weights, rows, held_out, validation, hyperparameters)
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(given)):
+    varied = {"weights": weights, "rows": rows, "held_out": held_out}
+    if is_traced(x, y, key, params, resume, validation, varied, dict(settings)):
         raise TypeError("ensembles.fit visits its members from the host: call it outside jit and vmap, or vmap jnn.fit")
-    networks, keys = _members(network, key, members, hyperparameters, weight_decay, weights, rows, held_out, params)
+    networks, keys = _members(network, key, members, params, varied, settings)
     wide = widest(networks)
     several = any(own != wide for own in networks)
     if several and params is not None:
         raise ValueError("expected params only where all members have one network; those of several widths draw theirs")
-    made, numbers = _hyperparameters(optimizer, hyperparameters, len(keys))
-    decay = np.asarray(weight_decay, np.float64)
-    settings, data = prepare(
-        wide,
-        likelihood,
-        x,
-        y,
-        optimizer=made,
-        epochs=epochs,
-        batch_size=batch_size,
-        shuffle=shuffle,
-        weights=None,
-        validation=validation,
-        validate_every=validate_every,
-        stopping=stopping,
-        weight_decay=float(np.max(decay)),
-        mask=mask,
-        reduction=reduction,
-        gradient=gradient,
-        params=None if params is None else jax.tree.map(lambda leaf: leaf[0], params),
-        initializer=initializer,
-        key=keys[0],
-        held_out=held_out is not None,
-        trained=None if rows is None else np.shape(rows)[-1],
-    )
-    if not (np.isfinite(decay).all() and (decay >= 0).all()):
-        raise ValueError("expected weight_decay ≥ 0 for every member")
-    initial = params
+    if held_out is not None and validation is not None:
+        raise ValueError("expected validation or held_out, got both")
+    if params is not None:
+        leading_axes(wide, params, lead=(len(keys),))
+    problem = check_problem(wide, likelihood, Examples(x, y, None), validation, params)
+    given = checked(settings, wide, validation is not None or held_out is not None, several=True)
+    warn_of_thresholds(wide, stacklevel=2)
+    own = {"rows": _checked_rows(rows, "rows", problem.count, given["batch_size"] is None),
+           "held_out": _checked_rows(held_out, "held_out", problem.count, False)}  # fmt: skip
+    program, shared = lay_out(problem, given, rows=own["rows"], axis=MEMBERS)
+    everyone, shared = _everyone(problem, given, shared, keys, weights, own)
+    everyone = everyone._replace(params=params)
     if several:
-        initial = _initial(networks, wide, keys, settings)
-        data = data._replace(present=_stacked([present(own, wide, _first(initial)) for own in networks]))
-    if numbers is not None:
-        # The factory itself is the static part: the optimizer is built where the numbers are known, in the program.
-        settings = dataclasses.replace(settings, optimizer=optimizer)
-        data = data._replace(hyperparameters={name: jnp.asarray(v, settings.dtype) for name, v in numbers.items()})
-    data = data._replace(
-        weights=checked_weights(weights, (len(keys), len(data.x)), settings.dtype),
-        rows=checked_rows(rows, "rows", len(data.x)),
-        held_out=checked_rows(held_out, "held_out", len(data.x)),
-        weight_decay=jnp.asarray(decay, settings.dtype),
-    )
-    everyone = scheduling.Members(settings, _axes(data), data, keys, initial)
-    states = _train(everyone, wide, lanes, devices, progress)
-    result = as_result(settings, states)
+        drawn = _drawn(networks, wide, keys, given, problem.dtype)
+        there = _stacked([present(small, wide, _first(drawn)) for small in networks])
+        everyone = everyone._replace(params=drawn, present=there)
+    if resume is not None:
+        _check_resumed(resume, len(keys), given["epochs"])
+    states, interrupted = _train(
+        scheduling.Work(program, shared, everyone, None if resume is None else resume.state),
+        lanes, devices, given["progress"],
+    )  # fmt: skip
+    rules = jax.tree.map(lambda leaf: np.broadcast_to(np.asarray(leaf), (len(keys),)), given["stopping"])
+    result = FitResult(states, rules, given["epochs"], INTERRUPTED if interrupted else None)
     if (lost := int(np.sum(np.asarray(states.code) == DIVERGED))) > 0:
         warnings.warn(
             f"{lost} of {len(keys)} members diverged; their last good hypotheses are returned (result.diverged tells "
@@ -168,12 +131,9 @@ def _members(
     network: Any,
     key: Any,
     members: int | None,
-    hyperparameters: Mapping[str, Any] | None,
-    weight_decay: Any,
-    weights: Any,
-    rows: Any,
-    held_out: Any,
-    params: Any,
+    params: Params | None,
+    varied: Mapping[str, Any],
+    settings: Mapping[str, Any],
 ) -> tuple[tuple[Network, ...], Array]:
     """Each member's network and key; everything that has a member axis must agree on their number."""
     counts: dict[str, int] = {} if members is None else {"members": members}
@@ -184,13 +144,19 @@ def _members(
         raise TypeError(f"expected a typed key (jax.random.key) or an array of them, one for each member; got {key!r}")
     if key.ndim == 1:
         counts["key"] = len(key)
-    varied = {"weight_decay": (weight_decay, 0), "weights": (weights, 1), "rows": (rows, 1), "held_out": (held_out, 1)}
-    varied |= {f"hyperparameters[{name!r}]": (value, 0) for name, value in (hyperparameters or {}).items()}
-    for name, (value, common) in varied.items():
-        if value is not None and np.ndim(value) == common + 1:
+    for name, value in varied.items():
+        if value is not None and np.ndim(value) == 2:
             counts[name] = np.shape(value)[0]
-        elif value is not None and (np.ndim(value) != common or name in ("rows", "held_out")):
+        elif value is not None and (np.ndim(value) != 1 or name != "weights"):
             raise ValueError(f"expected {name} with a first axis over the members, got shape {np.shape(value)}")
+    for name in ("optimizer", "stopping", "weight_decay"):
+        setting = settings.get(name)
+        numbers_of = dict(setting.numbers) if isinstance(setting, Optimizer) else setting
+        for path, leaf in jax.tree.leaves_with_path(numbers_of):
+            if isinstance(leaf, (np.ndarray, jax.Array)) and np.ndim(leaf):
+                if name == "weight_decay" and np.ndim(leaf) > 1:
+                    raise ValueError(f"expected {name} with a first axis over the members, got shape {np.shape(leaf)}")
+                counts[f"{name}{jax.tree_util.keystr(path)}"] = np.shape(leaf)[0]
     if params is not None:
         counts["params"] = np.shape(jax.tree.leaves(params)[0])[0]
     if not counts:
@@ -202,31 +168,86 @@ def _members(
     return networks, key if key.ndim == 1 else jax.random.split(key, count)
 
 
-def _hyperparameters(
-    optimizer: Any, hyperparameters: Mapping[str, Any] | None, count: int
-) -> tuple[optax.GradientTransformation, dict[str, np.ndarray] | None]:
-    """An optimizer (the first member's), and the numbers of all members; each member's are checked."""
-    if hyperparameters is None:
-        return adam() if optimizer is None else optimizer, None
-    if not callable(optimizer):
-        raise TypeError(
-            "expected optimizer as a function that takes the hyperparameters, as optimizer=jnn.adam with "
-            f"hyperparameters={{'learning_rate': ...}}; got {optimizer!r}"
+def _checked_rows(rows: Any, name: str, count: int, whole: bool) -> Rows | None:
+    """Numbers of examples, `(members, ...)`: below `count`, negative for none, and at least one for each member.
+
+    Those that are come first, in their order; places up to a size that other numbers of rows share repeat the last.
+    """
+    if rows is None:
+        return None
+    values = np.asarray(rows)
+    if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
+        raise ValueError(f"expected {name} as integers of shape (members, ...), got {values.dtype} {values.shape}")
+    if values.size and values.max() >= count:
+        raise ValueError(f"expected {name} below the number of examples, {count}; got {values.max()}")
+    if empty := np.flatnonzero(~(values >= 0).any(axis=1)).tolist():
+        raise ValueError(f"expected at least one example in {name} of each member; members {empty[:5]} have none")
+    order = np.argsort(values < 0, axis=1, kind="stable")
+    values = np.take_along_axis(values, order, axis=1).astype(np.int32)
+    counts = (values >= 0).sum(axis=1)
+    last = np.take_along_axis(values, counts[:, None] - 1, axis=1)
+    most = int(counts.max())
+    values = np.where(values < 0, last, values)[:, :most]
+    size = rounded_up(most, FINE) if whole else _size_of_part(most, rounded_up(count, COARSE, LEAST))
+    if name == "rows" and not whole and most <= rounded_up(count, COARSE, LEAST):
+        size = rounded_up(count, COARSE, LEAST)  # places for mini-batches cost no time
+    return Rows(np.pad(values, ((0, 0), (0, size - most)), mode="edge"), counts)
+
+
+def _size_of_part(most: int, size: int) -> int:
+    """A size for a part of examples that changes only where theirs does: so often halved, as the part allows."""
+    while -(-size // 2) >= max(most, LEAST_VALIDATED):
+        size = -(-size // 2)
+    return size if most <= size else rounded_up(most)
+
+
+def _everyone(
+    problem: Problem,
+    settings: Mapping[str, Any],
+    shared: Shared,
+    keys: Array,
+    weights: Any,
+    own: Mapping[str, Rows | None],
+) -> tuple[Member, Shared]:
+    """All members: every array on the host, with a first axis over them; and what they share with common weights."""
+    count = len(keys)
+    weights = checked_weights(weights, (count, problem.count), problem.dtype)
+    if weights is not None:
+        weights = np.asarray(fill(weights, len(shared.examples.x), axis=weights.ndim - 1))
+    if weights is not None and weights.ndim == 1:
+        weights, shared = None, shared._replace(examples=shared.examples._replace(weights=jnp.asarray(weights)))
+    optimizer, rules, initializer, decay = numbers(settings, problem.dtype)
+    rows = own["rows"]
+    each = np.full(count, problem.count) if rows is None else np.asarray(rows.count)
+
+    def for_each(tree: Any) -> Any:
+        """One number for all is as many as there are members."""
+        return jax.tree.map(
+            lambda leaf: np.broadcast_to(leaf, (count,)) if np.ndim(leaf) == 0 else np.asarray(leaf), tree
         )
-    numbers = {name: np.broadcast_to(np.asarray(value), count) for name, value in hyperparameters.items()}
-    build = cast(Callable[..., optax.GradientTransformation], optimizer)
-    made = [build(**dict(zip(numbers, values, strict=True))) for values in zip(*numbers.values(), strict=True)]
-    return made[0], numbers
+
+    return Member(
+        key=keys,
+        params=None,
+        optimizer=for_each(optimizer),
+        rules=for_each(rules),
+        initializer=for_each(initializer),
+        weight_decay=for_each(decay),
+        aside=aside(problem, each),
+        rows=rows,
+        held_out=own["held_out"],
+        weights=weights,
+    ), shared
 
 
-def _initial(networks: Sequence[Network], wide: Network, keys: Array, settings: Settings) -> Params:
+def _drawn(networks: Sequence[Network], wide: Network, keys: Array, settings: Mapping[str, Any], dtype: Any) -> Params:
     """What `jnn.fit` would draw for each member's own network, in the wide one."""
 
     @functools.cache
     def draw(network: Network) -> Callable[[Array], Params]:
         def one(key: Array) -> Params:
             own = jax.random.split(key, 3)[0]  # as in the compiled program's `start`
-            return widen(network, wide, network.init(own, weights=settings.initializer, dtype=settings.dtype))
+            return widen(network, wide, network.init(own, weights=settings["initializer"], dtype=dtype))
 
         return jax.jit(jax.vmap(one))
 
@@ -246,38 +267,26 @@ def _first(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[0], tree)
 
 
-def _axes(data: Data) -> Data:
-    """Which of the data have a member axis."""
-    return Data(
-        x=None,  # type: ignore[arg-type]
-        y=None,  # type: ignore[arg-type]
-        weights=0 if data.weights is not None and data.weights.ndim == 2 else None,  # type: ignore[arg-type]
-        validation=None,
-        weight_decay=0 if data.weight_decay.ndim == 1 else None,  # type: ignore[arg-type]
-        mask=None,
-        hyperparameters=None if data.hyperparameters is None else 0,  # type: ignore[arg-type]
-        rows=None if data.rows is None else 0,  # type: ignore[arg-type]
-        held_out=None if data.held_out is None else 0,  # type: ignore[arg-type]
-        present=None if data.present is None else 0,
-    )
+def _check_resumed(resume: FitResult, members: int, epochs: int) -> None:
+    done = np.asarray(resume.epochs)
+    if done.shape != (members,):
+        raise ValueError(f"expected the result of {members} members to resume, got {done.shape}")
+    if done.max(initial=0) > epochs:
+        raise ValueError(f"expected epochs of at least the {done.max()} already run, got {epochs}")
 
 
 def _train(
-    everyone: scheduling.Members, network: Network, lanes: int | None, devices: Sequence[Any] | None, progress: bool
-) -> Any:
+    work: scheduling.Work, lanes: int | None, devices: Sequence[Any] | None, progress: bool
+) -> tuple[State, bool]:
     local = list(jax.local_devices() if devices is None else devices)
     if not local:
         raise ValueError("expected at least one device, got none")
     if lanes is not None and lanes < 1:
         raise ValueError(f"expected lanes of at least 1, got {lanes}")
-    settings = dataclasses.replace(everyone.settings, platform=local[0].platform)
-    everyone, data = dataclasses.replace(everyone, settings=settings), everyone.data
-    in_step = len(data.x) if data.rows is None else data.rows.shape[1]
-    if settings.batch_size is not None:
-        in_step = min(in_step, settings.batch_size)
+    work = work.on(local[0].platform)
     if local[0].platform == "cpu":
         local = (local * scheduling.cpu_workers())[: max(len(local), scheduling.cpu_workers())]
-    share = -(-everyone.count // len(local))
-    lanes = min(share, scheduling.lanes_for(network, in_step, share, local[0])) if lanes is None else lanes
-    with interruptible() as interrupted, bars.count(everyone.count, progress) as show:
-        return scheduling.train(everyone, local, lanes, show, interrupted)
+    share = -(-work.count // len(local))
+    lanes = scheduling.lanes_for(work, share, local[0].platform) if lanes is None else lanes
+    with visiting.interruptible() as interrupted, visiting.bar(work.count, "networks", progress) as show:
+        return scheduling.train(work, local, lanes, show, interrupted), interrupted()

@@ -9,103 +9,74 @@ these networks over cores poorly or not at all. Several devices get a thread eac
 """
 
 import concurrent.futures
-import math
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jnn.networks import Dag, Layered, Network
-from jnn.training.pacing import pace_of
-from jnn.training.program import RUNNING, Data, Settings, State, run_lanes, start
-from jnn.training.progress import Seen
+from jnn.training import visiting
+from jnn.training.program import RUNNING, Member, Program, Shared, State, run_lanes, start_lanes
+from jnn.training.structure import rounded_up
+from jnn.training.visiting import Seen, Show
 
 ENOUGH_WORK = 131_072
 """Numbers that an operation of a training step should touch on a CPU, to be worth starting."""
 
 
 @dataclass(frozen=True)
-class Members:
-    """All members of an ensemble: how they differ, on the host.
+class Work:
+    """All members of an ensemble, on the host."""
 
-    `axes` tells which of the data have a member axis (0) and which are common to all (None); `initial` are their first
-    parameters, or None if they are to be drawn.
-    """
-
-    settings: Settings
-    axes: Data
-    data: Data
-    keys: Array
-    initial: Any
+    program: Program
+    shared: Shared
+    members: Member  # every array with a first axis over them
+    states: State | None  # where to go on from, with that axis; None: to start
 
     @property
     def count(self) -> int:
-        """How many there are."""
-        return len(self.keys)
+        """How many members there are."""
+        return len(self.members.key)
 
-    def some(self, numbers: np.ndarray, device: Any, common: Data) -> tuple[Data, Array, Any]:
-        """The data, keys and first parameters of some members, on a device that has the common data."""
-
-        def take(tree: Any) -> Any:
-            return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf)[numbers], device), tree)
-
-        data = Data._make(
-            shared if axis is None else take(own)
-            for axis, own, shared in zip(self.axes, self.data, common, strict=True)
-        )
-        return data, jax.device_put(self.keys[numbers], device), take(self.initial)
-
-    def common(self, device: Any) -> Data:
-        """What all members share, on a device."""
-        return Data._make(
-            jax.device_put(value, device) if axis is None else None
-            for axis, value in zip(self.axes, self.data, strict=True)
-        )
+    def on(self, platform: str) -> "Work":
+        """The same, for a kind of device."""
+        steps = self.program.steps if platform != "cpu" else None
+        return replace(self, program=replace(self.program, platform=platform, steps=steps))
 
 
-def lanes_for(network: Network, rows_in_step: int, members: int, device: Any) -> int:
-    """How many members to train at once on one device (or by one of a CPU's threads).
+def lanes_for(work: Work, share: int, platform: str) -> int:
+    """How many members to train at once on one device (or by one of a CPU's threads), which has `share` of them.
 
     On an accelerator all of them. On a CPU only so many that an operation has enough to do: more would leave the cache.
+    Either way one of a few numbers, since each needs a program of its own; lanes that are too many rest.
     """
-    if device.platform != "cpu":
-        return members
-    neurons = network.hidden + network.outputs if isinstance(network, Dag) else sum(cast(Layered, network).sizes[1:])
-    work = network.weight_count + rows_in_step * neurons
-    return int(min(members, max(1, ENOUGH_WORK // work)))
+    if platform != "cpu":
+        return max(8, 1 << (share - 1).bit_length()) if share <= 256 else rounded_up(share)
+    program = work.program
+    rows = program.batch_size or (len(work.shared.examples.x) if program.split == "none" else program.places[0])
+    work_of_one = program.network.weight_count + rows * program.network.neurons
+    most = max(1, ENOUGH_WORK // work_of_one)
+    sizes = (1, 2, 4, 6, 8, most) if most < 32 else (most // 8, most // 4, most // 2, 3 * most // 4, most)
+    return min(most, next(size for size in sizes if size >= min(share, most)))
 
 
-def train(
-    members: Members, devices: list[Any], lanes: int, show: Callable[[Seen], None] | None, stopped: Callable[[], bool]
-) -> State:
-    """Train all members; the states they ended in, with a member axis.
-
-    Args:
-        members: who.
-        devices: one for each worker; the same one may occur several times.
-        lanes: how many members a worker trains at once.
-        show: called between chunks with how far the members are; or None.
-        stopped: asked between chunks whether to leave everything as it is.
-    """
-    workers = [_Worker(members, device, min(lanes, members.count)) for device in devices[: -(-members.count // lanes)]]
-    if len(workers) == 1 and workers[0].lanes == members.count:
-        return workers[0].all_at_once(show, stopped)
-    queue = _Queue(members, show, stopped)
+def train(work: Work, devices: list[Any], lanes: int, show: Show | None, stopped: Callable[[], bool]) -> State:
+    """Train all members; the states they ended in, with a member axis."""
+    workers = [_Worker(work, device, lanes) for device in devices[: -(-work.count // lanes)]]
+    queue = _Queue(work, show, stopped)
     for worker in {id(w.device): w for w in workers}.values():
-        worker.compile(more=members.count > lanes * len(workers))
+        worker.compile(more=work.count > lanes * len(workers))
     if len(workers) == 1:
-        workers[0].work(queue)
+        workers[0].work_on(queue)
     else:
         context = _ThreadsContext()
         with concurrent.futures.ThreadPoolExecutor(len(workers)) as pool:
-            futures = [pool.submit(context.run, worker.work, queue) for worker in workers]
+            futures = [pool.submit(context.run, worker.work_on, queue) for worker in workers]
             try:
                 concurrent.futures.wait(futures, return_when=concurrent.futures.FIRST_EXCEPTION)
             finally:
@@ -130,19 +101,19 @@ class _ThreadsContext:
 class _Queue:
     """Members that wait, and the states of those that have ended, on the host."""
 
-    def __init__(self, members: Members, show: Callable[[Seen], None] | None, stopped: Callable[[], bool]) -> None:
+    def __init__(self, work: Work, show: Show | None, stopped: Callable[[], bool]) -> None:
         self._lock = threading.Lock()
-        self._waiting: Iterator[int] = iter(range(members.count))
-        self._members = members.count
-        self._epochs = members.settings.epochs
-        self._ended = np.zeros(members.count, bool)
-        self._part = np.zeros(members.count)
+        self._waiting: Iterator[int] = iter(range(work.count))
+        self._members = work.count
+        self._epochs = int(work.shared.epochs)
+        self._ended = np.zeros(work.count, bool)
+        self._part = np.zeros(work.count)
         self._leaves: list[np.ndarray] | None = None
         self._structure: Any = None
         self._show = show
         self._stopped = stopped
         self._closed = False
-        self.left = members.count
+        self.left = work.count
 
     def close(self) -> None:
         """Tell all workers to end."""
@@ -179,29 +150,42 @@ class _Queue:
         with self._lock:
             self._part[mine[lanes]] = np.asarray(states.epoch)[lanes] / self._epochs
             done = np.where(self._ended, 1, self._part).sum()
-            self._show(Seen(int(self._ended.sum()), float(done), *_risks(states, lanes)))
+            self._show(Seen(int(self._ended.sum()), float(done), _risks(states, lanes)))
 
     def collected(self, worker: "_Worker") -> State:
         """The states of all members; of those never begun, the state before the first epoch."""
         while (missing := np.flatnonzero(~self._ended)[: worker.lanes]).size:
             _, states = worker.begin(worker.padded(missing))
             self.put(missing, states, np.arange(missing.size))
-        states: State = jax.tree.unflatten(self._structure, [jnp.asarray(leaf) for leaf in self._leaves or ()])
-        return states._replace(key=jax.random.wrap_key_data(states.key, impl=jax.random.key_impl(worker.members.keys)))
+        states: State = jax.tree.unflatten(self._structure, [jax.device_put(leaf) for leaf in self._leaves or ()])
+        return states._replace(key=jax.random.wrap_key_data(states.key, impl=jax.random.key_impl(worker.keys)))
 
 
 class _Worker:
     """A device, or a thread of one, with its lanes."""
 
-    def __init__(self, members: Members, device: Any, lanes: int) -> None:
-        self.members, self.device, self.lanes = members, device, lanes
-        self._common = members.common(device)
-        self._pace = pace_of((members.settings, members.data.x.shape, lanes))
+    def __init__(self, work: Work, device: Any, lanes: int) -> None:
+        self.program, self.device, self.lanes = work.program, device, lanes
+        self.keys = work.members.key
+        self._members = work.members._replace(key=np.asarray(jax.random.key_data(self.keys)))
+        self._states = None if work.states is None else _on_host(work.states, work.program.room)
+        self._shared = jax.device_put(work.shared, device)
+        self._epochs = int(work.shared.epochs)
+        self._pace = visiting.pace_of((work.program, work.shared.examples.x.shape, lanes))
 
-    def begin(self, numbers: np.ndarray) -> tuple[Data, State]:
-        """The data of some members, and their states before the first epoch."""
-        data, keys, initial = self.members.some(numbers, self.device, self._common)
-        return data, start_lanes(self.members.settings, self.members.axes, data, keys, initial)
+    def begin(self, numbers: np.ndarray) -> tuple[Member, State]:
+        """Some members, and their states before the first epoch, or where they go on from."""
+        members = self._with_keys(self._taken(self._members, numbers))
+        if self._states is None:
+            return members, start_lanes(self.program, self._shared, members)
+        states = self._with_keys(self._taken(self._states, numbers))
+        return members, states
+
+    def _taken(self, tree: Any, numbers: np.ndarray) -> Any:
+        return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf)[numbers], self.device), tree)
+
+    def _with_keys(self, tree: Any) -> Any:
+        return tree._replace(key=jax.random.wrap_key_data(tree.key, impl=jax.random.key_impl(self.keys)))
 
     def padded(self, numbers: np.ndarray) -> np.ndarray:
         """As many numbers as there are lanes; the first one again for lanes without a member."""
@@ -209,39 +193,28 @@ class _Worker:
 
     def compile(self, more: bool) -> None:
         """Compile what is needed, without training; `more` members than lanes need more."""
-        data, states = self.begin(np.zeros(self.lanes, int))
-        self._run(data, states, 0, 1)
+        if self._pace.epochs:  # it has run before
+            return
+        members, states = self.begin(np.zeros(self.lanes, int))
+        jax.block_until_ready(self._run(members, states, 0, 1))
         if more:
-            _merged(np.zeros(self.lanes, bool), (self._own(data), states), (self._own(data), states))
+            _merged(np.zeros(self.lanes, bool), (members, states), (members, states))
 
-    def all_at_once(self, show: Callable[[Seen], None] | None, stopped: Callable[[], bool]) -> State:
-        """Train everybody in a lane of his own; nothing comes back to the host but who has ended."""
-        data, states = self.begin(np.arange(self.lanes))
-        while not stopped():
-            states = self._timed(data, states, 1)
-            ended = ~self._are_running(states)
-            if show is not None:
-                part = np.where(ended, 1, np.asarray(states.epoch) / self.members.settings.epochs)
-                show(Seen(int(ended.sum()), float(part.sum()), *_risks(states, np.arange(self.lanes))))
-            if ended.all():
-                break
-        return states
-
-    def work(self, queue: _Queue) -> None:
+    def work_on(self, queue: _Queue) -> None:
         """Train members from the queue until there are no more."""
         mine = np.full(self.lanes, -1)
         mine[: len(first)] = first if (first := queue.take(self.lanes)) else -1
         if not first:
             return
-        data, states = self.begin(np.where(mine >= 0, mine, first[0]))
+        members, states = self.begin(np.where(mine >= 0, mine, first[0]))
         if (mine < 0).any():  # lanes without a member rest
-            epoch = np.where(mine < 0, self.members.settings.epochs, np.asarray(states.epoch))
-            states = states._replace(epoch=jax.device_put(epoch, self.device))
+            epoch = np.where(mine < 0, self._epochs, np.asarray(states.epoch))
+            states = states._replace(epoch=jax.device_put(epoch.astype(states.epoch.dtype), self.device))
         while (mine >= 0).any():
             interrupted = queue.stopped()
             if not interrupted:
                 fewest = -(-3 * self.lanes // 4) if queue.left else 1
-                states = self._timed(data, states, fewest)
+                states = self._timed(members, states, fewest)
             ended = (mine >= 0) & (interrupted | ~self._are_running(states))
             if ended.any():
                 queue.put(mine[ended], states, np.flatnonzero(ended))
@@ -255,54 +228,47 @@ class _Worker:
             mine[places] = fresh
             new = np.zeros(self.lanes, bool)
             new[places] = True
-            own, begun = self.begin(np.where(new, mine, fresh[0]))
-            merged, states = _merged(new, (self._own(own), begun), (self._own(data), states))
-            data = Data._make(
-                d if axis is None else m for axis, d, m in zip(self.members.axes, data, merged, strict=True)
-            )
+            members, states = _merged(new, self.begin(np.where(new, mine, fresh[0])), (members, states))
 
     def _are_running(self, states: State) -> np.ndarray:
-        return (np.asarray(states.code) == RUNNING) & (np.asarray(states.epoch) < self.members.settings.epochs)
+        return (np.asarray(states.code) == RUNNING) & (np.asarray(states.epoch) < self._epochs)
 
-    def _own(self, data: Data) -> Data:
-        """The data that have a member axis."""
-        return Data._make(d if axis is not None else None for axis, d in zip(self.members.axes, data, strict=True))
+    def _run(self, members: Member, states: State, epochs: int, fewest: int) -> State:
+        return run_lanes(self.program, self._shared, members, states, np.asarray(epochs, int), np.asarray(fewest, int))
 
-    def _run(self, data: Data, states: State, epochs: int, fewest: int) -> State:
-        settings, axes = self.members.settings, self.members.axes
-        return run_lanes(settings, axes, data, states, jnp.asarray(epochs), jnp.asarray(fewest))
-
-    def _timed(self, data: Data, states: State, fewest: int) -> State:
+    def _timed(self, members: Member, states: State, fewest: int) -> State:
         """A chunk of epochs, as many as take the time between two visits."""
-        begun = time.perf_counter()
         before = np.asarray(states.epoch)
-        states = jax.block_until_ready(self._run(data, states, self._pace.epochs, fewest))
-        done = int(np.max(np.asarray(states.epoch) - before))
-        self._pace.took(done, time.perf_counter() - begun)
-        return states
+        return visiting.timed(
+            lambda epochs: self._run(members, states, epochs, fewest),
+            lambda after: int(np.max(np.asarray(after.epoch) - before)),
+            0,
+            self._pace,
+        )
 
 
-def _risks(states: State, lanes: np.ndarray) -> tuple[float, float]:
-    """The mean over some lanes of the newest training risk, and of the lowest validation risk; NaN if there is none."""
+def _on_host(states: State, room: int) -> State:
+    """States to go on from, as NumPy arrays, with room for the epochs to come."""
+    states = states._replace(key=jax.random.key_data(states.key))
+    states = jax.tree.map(np.asarray, states)
+
+    def with_room(values: np.ndarray) -> np.ndarray:
+        return np.pad(values, ((0, 0), (0, max(0, room - values.shape[1]))))[:, :room]
+
+    return states._replace(record=jax.tree.map(with_room, states.record))
+
+
+def _risks(states: State, lanes: np.ndarray) -> str:
+    """The mean over some lanes of the newest training risk, and of the lowest validation risk, in words."""
     newest = np.maximum(np.asarray(states.epoch)[lanes] - 1, 0)
-    train, best = np.asarray(states.train_error)[lanes, newest], np.asarray(states.best_error)[lanes]
-    seen = np.isfinite(best)
-    return float(train.mean()) if len(lanes) else math.nan, float(best[seen].mean()) if seen.any() else math.nan
+    train = np.asarray(states.record.train_error)[lanes, newest]
+    best = np.asarray(states.best.error)[lanes][np.asarray(states.best.validated)[lanes]]
+    return visiting.risks(float(train.mean()) if len(lanes) else None, float(best.mean()) if len(best) else None)
 
 
 def cpu_workers() -> int:
     """How many threads may run at once."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@jax.jit(static_argnames=("settings", "axes"))
-def start_lanes(settings: Settings, axes: Data, data: Data, keys: Array, initial: Any) -> State:
-    """Members before their first epoch; `initial` are their parameters, or None to draw them."""
-
-    def one(data: Data, key: Array, params: Any) -> State:
-        return start(settings, data, key, params)
-
-    return jax.vmap(one, in_axes=(axes, 0, None if initial is None else 0))(data, keys, initial)
 
 
 @jax.jit

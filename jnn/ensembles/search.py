@@ -15,6 +15,7 @@ from jnn.ensembles.fitting import fit
 from jnn.ensembles.resampling import k_fold
 from jnn.likelihoods import Likelihood
 from jnn.networks import Network, Params
+from jnn.optimizers import Optimizer, adam
 
 Score = Callable[[Array, Array], Array]
 
@@ -109,7 +110,7 @@ def cross_validate(
         >>> x = np.linspace(-1, 1, 40, dtype=np.float32)[:, None]
         >>> search = jnn.ensembles.cross_validate(
         ...     jnn.mlp([1, 5, 1]), jnn.likelihoods.Gaussian(), x, np.sin(3 * x), key=jax.random.key(0), epochs=50,
-        ...     optimizer=jnn.adam, grid={"weight_decay": [1.0, 0.01], "learning_rate": [0.001, 0.03]})
+        ...     optimizer=jnn.adam(), grid={"weight_decay": [1.0, 0.01], "learning_rate": [0.001, 0.03]})
         >>> search.best
         {'weight_decay': 0.01, 'learning_rate': 0.03}
 
@@ -119,9 +120,8 @@ def cross_validate(
         x: inputs.
         y: targets.
         key: decides the folds, the initial weights and the shuffling.
-        grid: values by name: "network" and "weight_decay"; any other is a hyperparameter of `optimizer`, which then is
-            the function that makes it (`optimizer=jnn.adam`). All combinations are tried, the last name varying
-            fastest.
+        grid: values by name: "network" and "weight_decay"; any other is a number of the `optimizer`, as
+            "learning_rate". All combinations are tried, the last name varying fastest.
         folds: k.
         score: a function of pre-activations `(n, P)` and targets that returns one number an example, the lower the
             better; by default −ln p without its w-independent terms.
@@ -143,7 +143,14 @@ def cross_validate(
     fold = np.tile(np.arange(folds), len(settings))
     tuned = [name for name in grid if name not in ("network", "weight_decay")]
     if tuned:
-        arguments["hyperparameters"] = {name: np.array([setting[name] for setting in each]) for name in tuned}
+        optimizer = arguments.get("optimizer") or adam()
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                f"expected an optimizer that has numbers, as jnn.adam(), to try {', '.join(tuned)}; got {optimizer!r}. "
+                "jnn.optimizers.parametrized(optax.sgd, learning_rate=0.1) makes one of optax's such"
+            )
+        numbers = {name: np.array([setting[name] for setting in each], float) for name in tuned}
+        arguments["optimizer"] = optimizer.replace(**numbers)
     if "weight_decay" in grid:
         arguments["weight_decay"] = np.array([setting["weight_decay"] for setting in each])
     ensemble = fit(

@@ -1,12 +1,10 @@
 """What a likelihood is: the part of the model behind the pre-activations of the output neurons.
 
-A network ends at the pre-activations `a` of its outputs. A likelihood says how the target y is distributed given them,
-p(y | a), and everything else follows from this density: the error of an example E = −ln p(y | a), its derivative
-δ = ∂E/∂a with which backpropagation starts, the prediction E[y | a], and samples.
+From the density p(y | a) of the target y everything else follows: the error of an example E = −ln p(y | a), its
+derivative δ = ∂E/∂a with which backpropagation starts, the prediction E[y | a], and samples.
 
-Conventions. Rows: `a` is `(..., P)`, targets are `(..., K)`, and errors are `(...)`, one number per example (summing
-and weighting examples is left to the objective). P = K unless a class says otherwise. Results have the dtype of `a`,
-whatever the dtype of the targets is.
+Rows: `a` is `(..., P)`, targets are `(..., K)`, and errors are `(...)`, one number per example (the objective sums and
+weights them). P = K unless a class says otherwise. Results have the dtype of `a`.
 """
 
 import abc
@@ -19,6 +17,11 @@ from jaxtyping import ArrayLike, Float, Key, Shaped
 
 from jnn.likelihoods.targets import as_targets, check_shape, converted
 
+Outputs = Float[Array, "*batch P"]
+Components = Float[Array, "*batch K"]
+PerExample = Float[Array, "*batch"]
+Targets = Shaped[ArrayLike, "..."]
+
 
 class Likelihood(abc.ABC):
     """A density p(y | a) of the target y given the output neurons' pre-activations a.
@@ -28,9 +31,7 @@ class Likelihood(abc.ABC):
     """
 
     @abc.abstractmethod
-    def nll(
-        self, a: Float[Array, "*batch P"], y: Shaped[ArrayLike, "..."], complete: bool = False
-    ) -> Float[Array, "*batch"]:
+    def nll(self, a: Outputs, y: Targets, complete: bool = False) -> PerExample:
         """Return the error of each example, its negative log-likelihood −ln p(y | a).
 
         Args:
@@ -38,26 +39,23 @@ class Likelihood(abc.ABC):
             y: targets, `(..., K)`; integers and booleans are converted to the dtype of `a`.
             complete: whether to keep the terms in which no `a` occurs, and which do not matter for learning.
 
-        Returns:
-            One number per example, `(...)`.
-
         Raises:
             ValueError: if the shapes do not fit. (Values are not checked here: see `check_targets`.)
         """
 
     @abc.abstractmethod
-    def delta(self, a: Float[Array, "*batch P"], y: Shaped[ArrayLike, "..."]) -> Float[Array, "*batch P"]:
+    def delta(self, a: Outputs, y: Targets) -> Outputs:
         """Return δ = ∂(−ln p(y | a))/∂a, derived by hand; arguments and errors as for `nll`."""
 
     @abc.abstractmethod
-    def mean(self, a: Float[Array, "*batch P"]) -> Float[Array, "*batch K"]:
+    def mean(self, a: Outputs) -> Components:
         """Return the prediction E[y | a]; for classes, their probabilities."""
 
-    def variance(self, a: Float[Array, "*batch P"]) -> Float[Array, "*batch K"]:
+    def variance(self, a: Outputs) -> Components:
         """Return the variance of each component of y given a."""
         raise NotImplementedError(f"{type(self).__name__} does not define a variance")
 
-    def sample(self, key: Key[Array, ""], a: Float[Array, "*batch P"]) -> Shaped[Array, "..."]:
+    def sample(self, key: Key[Array, ""], a: Outputs) -> Shaped[Array, "..."]:
         """Draw one target per example from p(y | a), in a form that `nll` accepts."""
         raise NotImplementedError(f"{type(self).__name__} does not define a sampler")
 
@@ -74,20 +72,12 @@ class Likelihood(abc.ABC):
         return (False,) * pre_activations
 
     def check_targets(self, y: ArrayLike | Sequence, pre_activations: int) -> Array:
-        """Check targets before training, and return them as a JAX array.
+        """Check targets `(..., K)` on the host, before training, and return them in JAX's precision.
 
-        The check runs on the host. Of a traced value (inside `jax.jit` or `jax.vmap`) only shape and dtype can be
-        checked; what its elements are is then the caller's responsibility.
-
-        Args:
-            y: the targets, `(..., K)`.
-            pre_activations: P, the number of the network's outputs.
-
-        Returns:
-            The targets in JAX's precision; integers stay integers.
+        Of a traced value (inside `jax.jit` or `jax.vmap`) only shape and dtype can be checked.
 
         Raises:
-            ValueError: if there are no targets, or their shape or a value does not fit.
+            ValueError: if there are no targets, or their shape or a value does not fit P = `pre_activations` outputs.
             TypeError: if they are not numbers.
         """
         name = f"{type(self).__name__} targets"

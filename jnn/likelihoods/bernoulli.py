@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Bool, Float, Int, Key
+from jaxtyping import Bool, Int, Key
 
-from jnn.likelihoods.base import at_least_float32
+from jnn.likelihoods.base import Components, PerExample, at_least_float32
 from jnn.likelihoods.canonical import Canonical
 from jnn.likelihoods.targets import reject
 
@@ -24,31 +24,31 @@ class Bernoulli(Canonical):
     (Slides "Binary classification" and "Other error functions".)
     """
 
-    def log_normalizer(self, a: Float[Array, "*batch K"]) -> Float[Array, "*batch"]:
+    def log_normalizer(self, a: Components) -> PerExample:
         """Return A(a) = Σ_k ln(1 + exp(a_k))."""
         return jnp.sum(jax.nn.softplus(a), axis=-1)
 
-    def cross_term(self, a: Float[Array, "*batch K"], t: Float[Array, "*batch K"]) -> Float[Array, "*batch"]:
+    def cross_term(self, a: Components, t: Components) -> PerExample:
         """Return A(a) − a·t, as Σ_k [(1 − t_k) ln(1 + exp(a_k)) + t_k ln(1 + exp(−a_k))], where nothing cancels."""
         return jnp.sum((1 - t) * jax.nn.softplus(a) + t * jax.nn.softplus(-a), axis=-1)
 
-    def residual(self, a: Float[Array, "*batch K"], t: Float[Array, "*batch K"]) -> Float[Array, "*batch K"]:
+    def residual(self, a: Components, t: Components) -> Components:
         """Return z − t, as (1 − t) σ(a) − t σ(−a): z − 1 has no correct digit left once z rounds to 1."""
         return (1 - t) * jax.nn.sigmoid(a) - t * jax.nn.sigmoid(-a)
 
-    def mean(self, a: Float[Array, "*batch K"]) -> Float[Array, "*batch K"]:
+    def mean(self, a: Components) -> Components:
         """Return the probabilities z = σ(a) of ones."""
         return jax.nn.sigmoid(a)
 
-    def variance(self, a: Float[Array, "*batch K"]) -> Float[Array, "*batch K"]:
+    def variance(self, a: Components) -> Components:
         """Return z(1 − z)."""
         return jax.nn.sigmoid(a) * jax.nn.sigmoid(-a)
 
-    def decide(self, a: Float[Array, "*batch K"]) -> Bool[Array, "*batch K"]:
+    def decide(self, a: Components) -> Bool[Array, "*batch K"]:
         """Return the more probable label: whether a > 0, that is z > ½."""
         return a > 0
 
-    def sample(self, key: Key[Array, ""], a: Float[Array, "*batch K"]) -> Int[Array, "*batch K"]:
+    def sample(self, key: Key[Array, ""], a: Components) -> Int[Array, "*batch K"]:
         """Draw zeros and ones."""
         a = at_least_float32(a)
         # P(logistic noise < a) = σ(a), accurate in both tails where comparing a uniform number with σ(a) is not.

@@ -8,24 +8,21 @@ with log-normalizer A, statistic t, base measure h and dispersion φ. Since A'(a
 
     δ = ∂(−ln p)/∂a = (A'(a) − t) / φ = (z − t) / φ.
 
-So sum of squares with linear outputs, cross-entropy with a logistic output, and cross-entropy with softmax outputs all
-start backpropagation with δ = z − y (slides "Backpropagation III" and "Other error functions").
+So sum of squares with linear outputs and cross-entropy with logistic or softmax outputs all start backpropagation with
+δ = z − y (slides "Backpropagation III" and "Other error functions").
 """
 
 import abc
 
 import jax.numpy as jnp
-from jax import Array
-from jaxtyping import ArrayLike, Float, Shaped
+from jaxtyping import ArrayLike
 
-from jnn.likelihoods.base import Likelihood, paired
+from jnn.likelihoods.base import Components, Likelihood, PerExample, Targets, paired
 
 
 class Canonical(Likelihood):
-    """A likelihood with −ln p(y | a) = (A(a) − a·t(y))/φ − ln h(y), and hence δ = (A'(a) − t)/φ.
-
-    A family of your own defines `log_normalizer` (A), `mean` (A'), and, where they are not trivial, `statistic` (t),
-    `log_base_measure` (ln h), `dispersion` (φ):
+    """The equations above. A family of your own defines `log_normalizer` (A), `mean` (A'), and, where they are not
+    trivial, `statistic` (t), `log_base_measure` (ln h), `dispersion` (φ):
 
         >>> import jax, jax.numpy as jnp
         >>> from dataclasses import dataclass
@@ -41,19 +38,19 @@ class Canonical(Likelihood):
         >>> Exponential().delta(a, y).tolist() == (-1 / a - y).tolist()
         True
 
-    Two methods may be replaced by forms that are equal on paper and more accurate on a machine: `cross_term`
-    (A − a·t) and `residual` (z − t). In the textbook form both cancel for an example that is fitted well.
+    `cross_term` (A − a·t) and `residual` (z − t) cancel for an example that is fitted well; a family may replace them
+    by forms that do not.
     """
 
     @abc.abstractmethod
-    def log_normalizer(self, a: Float[Array, "*batch K"]) -> Float[Array, "*batch"]:
+    def log_normalizer(self, a: Components) -> PerExample:
         """Return A(a), summed over the components of an example."""
 
-    def statistic(self, a: Float[Array, "*batch K"], y: Shaped[ArrayLike, "..."]) -> Float[Array, "*batch K"]:
+    def statistic(self, a: Components, y: Targets) -> Components:
         """Return t(y) in the shape and dtype of a; here y itself."""
         return paired(a, y)[1]
 
-    def log_base_measure(self, t: Float[Array, "*batch K"]) -> Float[Array, "*batch"]:
+    def log_base_measure(self, t: Components) -> PerExample:
         """Return ln h(y) as a function of t, summed over the components of an example; here 0."""
         return jnp.zeros(t.shape[:-1], t.dtype)
 
@@ -62,22 +59,20 @@ class Canonical(Likelihood):
         """φ, here 1."""
         return 1.0
 
-    def cross_term(self, a: Float[Array, "*batch K"], t: Float[Array, "*batch K"]) -> Float[Array, "*batch"]:
+    def cross_term(self, a: Components, t: Components) -> PerExample:
         """Return A(a) − a·t."""
         return self.log_normalizer(a) - jnp.sum(a * t, axis=-1)
 
-    def residual(self, a: Float[Array, "*batch K"], t: Float[Array, "*batch K"]) -> Float[Array, "*batch K"]:
+    def residual(self, a: Components, t: Components) -> Components:
         """Return A'(a) − t = z − t."""
         return self.mean(a) - t
 
-    def nll(
-        self, a: Float[Array, "*batch K"], y: Shaped[ArrayLike, "..."], complete: bool = False
-    ) -> Float[Array, "*batch"]:
+    def nll(self, a: Components, y: Targets, complete: bool = False) -> PerExample:
         """Return (A(a) − a·t(y))/φ of each example, less ln h(y) if complete; see `Likelihood.nll`."""
         t = self.statistic(a, y)
         value = self.cross_term(a, t) / jnp.asarray(self.dispersion, a.dtype)
         return value - self.log_base_measure(t) if complete else value
 
-    def delta(self, a: Float[Array, "*batch K"], y: Shaped[ArrayLike, "..."]) -> Float[Array, "*batch K"]:
+    def delta(self, a: Components, y: Targets) -> Components:
         """Return δ = (A'(a) − t)/φ = (z − y)/φ (slide "Other error functions")."""
         return self.residual(a, self.statistic(a, y)) / jnp.asarray(self.dispersion, a.dtype)

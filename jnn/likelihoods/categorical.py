@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jaxtyping import ArrayLike, Float, Int, Key, Shaped
+from jaxtyping import ArrayLike, Int, Key
 
-from jnn.likelihoods.base import at_least_float32, paired
+from jnn.likelihoods.base import Components, PerExample, Targets, at_least_float32, paired
 from jnn.likelihoods.canonical import Canonical
 from jnn.likelihoods.targets import as_targets, check_shape, converted, is_real_float, reject
 
@@ -24,11 +24,11 @@ class Categorical(Canonical):
     shape `(..., K)`. (Slides "Multi-class classification: One-hot", "Soft-max", "Other error functions".)
     """
 
-    def log_normalizer(self, a: Float[Array, "*batch K"]) -> Float[Array, "*batch"]:
+    def log_normalizer(self, a: Components) -> PerExample:
         """Return A(a) = ln Σ_k exp(a_k)."""
         return jax.nn.logsumexp(a, axis=-1)
 
-    def statistic(self, a: Float[Array, "*batch K"], y: Shaped[ArrayLike, "..."]) -> Float[Array, "*batch K"]:
+    def statistic(self, a: Components, y: Targets) -> Components:
         """Return the one-hot rows in the dtype of a; a label outside 0, ..., K − 1 would give a row of zeros."""
         if jnp.shape(y) == a.shape:
             return paired(a, y)[1]
@@ -44,7 +44,7 @@ class Categorical(Canonical):
             )
         return jax.nn.one_hot(y.astype(jnp.int32), a.shape[-1], dtype=a.dtype)
 
-    def cross_term(self, a: Float[Array, "*batch K"], t: Float[Array, "*batch K"]) -> Float[Array, "*batch"]:
+    def cross_term(self, a: Components, t: Components) -> PerExample:
         """Return A(a) − a·t for Σ_k t_k = 1, as ln Σ_k exp(a_k − m) + Σ_k t_k (m − a_k) with m = max a.
 
         Both terms are sums of non-negative numbers: nothing cancels, however sure the network is.
@@ -56,26 +56,26 @@ class Categorical(Canonical):
         rest = jnp.sum(jnp.exp(d) - top, axis=-1) + (jnp.sum(top, axis=-1) - 1)
         return jnp.log1p(rest) - jnp.sum(t * d, axis=-1)
 
-    def residual(self, a: Float[Array, "*batch K"], t: Float[Array, "*batch K"]) -> Float[Array, "*batch K"]:
+    def residual(self, a: Components, t: Components) -> Components:
         """Return z − t, as −Σ_{j≠k} z_j where t_k = 1: z_k − 1 has no correct digit left once z_k rounds to 1."""
         z = self.mean(a)
         others = jnp.sum(z * (1 - t), axis=-1, keepdims=True)
         return jnp.where(t == 1, -others, z - t)
 
-    def mean(self, a: Float[Array, "*batch K"]) -> Float[Array, "*batch K"]:
+    def mean(self, a: Components) -> Components:
         """Return the probabilities z of the classes."""
         return jax.nn.softmax(a, axis=-1)
 
-    def variance(self, a: Float[Array, "*batch K"]) -> Float[Array, "*batch K"]:
+    def variance(self, a: Components) -> Components:
         """Return z_k (1 − z_k), the variance of each component of the one-hot target."""
         z = self.mean(a)
         return z * (1 - z)
 
-    def decide(self, a: Float[Array, "*batch K"]) -> Int[Array, "*batch"]:
+    def decide(self, a: Components) -> Int[Array, "*batch"]:
         """Return the most probable label (of equally probable ones the first)."""
         return jnp.argmax(a, axis=-1)
 
-    def sample(self, key: Key[Array, ""], a: Float[Array, "*batch K"]) -> Int[Array, "*batch"]:
+    def sample(self, key: Key[Array, ""], a: Components) -> Int[Array, "*batch"]:
         """Draw integer labels."""
         return jax.random.categorical(key, at_least_float32(a), axis=-1)
 
@@ -88,35 +88,29 @@ class Categorical(Canonical):
                 f"{name}: expected a network with at least two outputs, one per class, got {classes}; "
                 "for two classes with one output use Bernoulli"
             )
+        forms = f"labels of shape (n,) or one-hot rows of shape (n, {classes})"
         if y.ndim >= 2 and y.shape[-1] == 1:
-            raise ValueError(
-                f"{name}: expected labels of shape (n,) or one-hot rows of shape (n, {classes}), got {y.shape}; "
-                "use y[:, 0]"
-            )
+            raise ValueError(f"{name}: expected {forms}, got {y.shape}; use y[:, 0]")
         if is_real_float(y) and y.ndim < 2 and y.shape != (classes,):
             raise TypeError(
-                f"{name}: expected integer labels of shape (n,) or one-hot rows of shape (n, {classes}), got dtype "
-                f"{y.dtype} and shape {y.shape}; use y.astype(int) if these are labels"
+                f"{name}: expected integer {forms}, got dtype {y.dtype} and shape {y.shape}; "
+                "use y.astype(int) if these are labels"
             )
-        labels = y.ndim < 2 and not is_real_float(y)
-        if not labels:
+        if y.ndim >= 2 or is_real_float(y):
             check_shape(y, classes, name)
-        if isinstance(y, np.ndarray):  # else a tracer
-            self._check_labels(y, name, classes) if labels else self.check_values(y, name)
+            if isinstance(y, np.ndarray):  # else a tracer
+                self.check_values(y, name)
+        elif isinstance(y, np.ndarray):
+            expected = f"labels 0, ..., {classes - 1} for {classes} outputs"
+            remedy = "number the classes from 0, as OneHot.fit(labels).indices does, or give each class an output"
+            labels = y.astype(np.int64)
+            reject(labels, (labels < 0) | (labels >= classes), name, expected, remedy)
         return converted(y, name)
 
-    @staticmethod
-    def _check_labels(y: np.ndarray, name: str, classes: int) -> None:
-        y = y.astype(np.int64)
-        expected = f"labels 0, ..., {classes - 1} for {classes} outputs"
-        remedy = "number the classes from 0, as OneHot.fit(labels).indices(labels) does, or give each class an output"
-        reject(y, (y < 0) | (y >= classes), name, expected, remedy)
-
     def check_values(self, y: np.ndarray, name: str) -> None:
-        """Raise ValueError unless the rows are probabilities."""
+        """Raise ValueError unless the rows are probabilities, whose sum is 1 to three decimals (half precision's)."""
         y = np.asarray(y, np.float64)
         reject(y, y < 0, name, "probabilities", "give each class a non-negative share")
-        # Shares rounded to half precision, or typed with three decimals, still sum to 1 within this.
         total = y.sum(axis=-1)
         remedy = "divide each row by its sum, or use Bernoulli if the labels do not exclude each other"
         reject(total, np.abs(total - 1) > 1e-3, f"{name} (sums over each row)", "1", remedy)

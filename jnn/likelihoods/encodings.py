@@ -54,9 +54,12 @@ class OneHot:
             found = ", ".join(f"{kind} ({value!r})" for kind, value in sorted(kinds.items()))
             raise TypeError(f"labels: expected one type, got {found}; convert them, for instance to strings")
         classes = list(dict.fromkeys(values))
-        with suppress(TypeError):  # labels such as enumeration members have no order; that of appearance will do
+        with suppress(TypeError):  # labels such as enumeration members have no order
             classes.sort()
-        return cls(tuple(classes), _dtype(labels, classes))
+        if hasattr(labels, "dtype"):
+            return cls(tuple(classes), np.asarray(labels).dtype)
+        plain = all(isinstance(value, bool | Real | str | bytes) for value in classes)
+        return cls(tuple(classes), np.asarray(classes).dtype if plain else OBJECT)
 
     def encode(self, labels: ArrayLike | Iterable) -> Float[Array, "n K"]:
         """Return the one-hot rows of labels `(n,)`, in JAX's default precision; raise ValueError if one is unknown."""
@@ -67,13 +70,7 @@ class OneHot:
         return jnp.asarray(self._find(labels))
 
     def decode(self, z: ArrayLike | Sequence) -> np.ndarray:
-        """Return the label of the largest component of each row.
-
-        Args:
-            z: one-hot rows, probabilities, or pre-activations, `(..., K)`.
-
-        Returns:
-            Labels, `(...)`, in the dtype they were given in. Of equal components the first wins.
+        """Return the label of the largest component of each row (of equal ones the first), `(..., K)` to `(...)`.
 
         Raises:
             ValueError: if the shape does not fit, or there are NaNs.
@@ -95,22 +92,28 @@ class OneHot:
         outside = indices[(indices < 0) | (indices >= len(self.classes))]
         if outside.size:
             raise ValueError(f"OneHot.labels: expected numbers 0, ..., {len(self.classes) - 1}, got {outside.flat[0]}")
-        return _vector(self.classes, self.dtype)[indices, ...]  # an array also for a single index
+        vector = np.empty(len(self.classes), self.dtype)
+        for n, label in enumerate(self.classes):  # at once, NumPy would take tuples for rows
+            vector[n] = label
+        return vector[indices, ...]  # an array also for a single index
 
     def _find(self, labels: ArrayLike | Iterable) -> np.ndarray:
         number = {label: j for j, label in enumerate(self.classes)}
         values = _values(labels)
         if unseen := [value for value in dict.fromkeys(values) if value not in number]:
-            few = ", ".join(map(repr, unseen[:5])) + (", ..." if len(unseen) > 5 else "")
-            known = ", ".join(map(repr, self.classes[:5])) + (", ..." if len(self.classes) > 5 else "")
             raise ValueError(
-                f"labels: expected the classes seen by fit ({known}), got {few}; fit the encoding to all labels"
+                f"labels: expected the classes seen by fit ({_few(self.classes)}), got {_few(unseen)}; "
+                "fit the encoding to all labels"
             )
         return np.array([number[value] for value in values], dtype=int)
 
 
+def _few(labels: Sequence) -> str:
+    return ", ".join([*map(repr, labels[:5]), *["..."] * (len(labels) > 5)])
+
+
 def _values(labels: ArrayLike | Iterable) -> list:
-    """Return labels `(n,)` as Python objects, or raise if they are not one hashable value per example."""
+    """Labels `(n,)` as Python objects, one hashable value per example."""
     if isinstance(labels, str | bytes) or not isinstance(labels, Iterable):
         raise ValueError(f"labels: expected one per example, shape (n,), got the single value {labels!r}")
     shape = tuple(getattr(labels, "shape", (0,)))  # what has none is taken as a list of labels
@@ -131,21 +134,5 @@ def _values(labels: ArrayLike | Iterable) -> list:
 
 
 def _kind(value: Hashable) -> str:
-    """Name the type of a label, with all real numbers of one type, but booleans of their own."""
+    """All real numbers are of one type, but booleans of their own."""
     return "number" if isinstance(value, Real) and not isinstance(value, bool) else type(value).__name__
-
-
-def _vector(values: Sequence, dtype: np.dtype) -> np.ndarray:
-    """Return values as a one-dimensional array, also if they are tuples, which NumPy would take for rows."""
-    vector = np.empty(len(values), dtype)
-    for n, value in enumerate(values):
-        vector[n] = value
-    return vector
-
-
-def _dtype(labels: ArrayLike | Iterable, classes: list) -> np.dtype:
-    """Return the dtype of labels given as an array, else the one that NumPy would choose for these classes."""
-    if hasattr(labels, "dtype"):
-        return np.asarray(labels).dtype
-    plain = all(isinstance(value, bool | Real | str | bytes) for value in classes)
-    return np.asarray(classes).dtype if plain else OBJECT

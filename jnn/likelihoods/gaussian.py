@@ -8,9 +8,9 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import ArrayLike, Float, Key, Shaped
+from jaxtyping import ArrayLike, Key
 
-from jnn.likelihoods.base import Likelihood, paired
+from jnn.likelihoods.base import Components, Likelihood, Outputs, PerExample, Targets, paired
 from jnn.likelihoods.canonical import Canonical
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
@@ -22,14 +22,12 @@ class Gaussian(Canonical):
 
         −ln p(y | a) = ‖y − a‖² / (2s²) + K ln(s√2π)        δ = (a − y) / s²
 
-    The second term is dropped unless `complete`; the term ‖y‖²/(2s²), free of `a` too, stays, because it completes the
-    square. So with s = 1 the sum over examples is the lecture's E = ½ Σ ‖f(x) − y‖², and for any s it is
-    s² (NLL − N K ln(s√2π)). (Slide "Sum-of-squares and maximum likelihood".)
+    The second term is dropped unless `complete`; ‖y‖²/(2s²), free of `a` too, completes the square and stays. So with
+    s = 1 the sum over examples is the lecture's E = ½ Σ ‖f(x) − y‖². (Slide "Sum-of-squares and maximum likelihood".)
 
     Args:
-        s: the standard deviation, the same for every output; positive. Numbers are stored as Python floats, which
-            keeps the likelihood hashable. A traced scalar is accepted too (to differentiate or vmap over s); such an
-            object exists only inside that transformation and is not hashable.
+        s: the standard deviation, the same for every output; positive. Stored as a Python float, so that the
+            likelihood is hashable; with a traced scalar (to differentiate or vmap over s) it is not.
 
     Raises:
         ValueError: if s is not a positive finite scalar.
@@ -51,33 +49,31 @@ class Gaussian(Canonical):
         """φ = s²."""
         return self.s * self.s
 
-    def log_normalizer(self, a: Float[Array, "*batch K"]) -> Float[Array, "*batch"]:
+    def log_normalizer(self, a: Components) -> PerExample:
         """Return A(a) = ½‖a‖²."""
         return 0.5 * jnp.sum(a * a, axis=-1)
 
-    def log_base_measure(self, t: Float[Array, "*batch K"]) -> Float[Array, "*batch"]:
+    def log_base_measure(self, t: Components) -> PerExample:
         """Return ln h(y) = −‖y‖²/(2s²) − K ln(s√2π)."""
         s = jnp.asarray(self.s, t.dtype)
         return -0.5 * jnp.sum(jnp.square(t / s), axis=-1) - t.shape[-1] * (jnp.log(s) + HALF_LOG_TWO_PI)
 
-    def nll(
-        self, a: Float[Array, "*batch K"], y: Shaped[ArrayLike, "..."], complete: bool = False
-    ) -> Float[Array, "*batch"]:
+    def nll(self, a: Components, y: Targets, complete: bool = False) -> PerExample:
         """Return ‖y − a‖²/(2s²) of each example, plus K ln(s√2π) if complete; see `Likelihood.nll`."""
         a, y = paired(a, y)
         s = jnp.asarray(self.s, a.dtype)
         value = 0.5 * jnp.sum(jnp.square((y - a) / s), axis=-1)
         return value + a.shape[-1] * (jnp.log(s) + HALF_LOG_TWO_PI) if complete else value
 
-    def mean(self, a: Float[Array, "*batch K"]) -> Float[Array, "*batch K"]:
+    def mean(self, a: Components) -> Components:
         """Return a: the outputs are linear."""
         return a
 
-    def variance(self, a: Float[Array, "*batch K"]) -> Float[Array, "*batch K"]:
+    def variance(self, a: Components) -> Components:
         """Return s² for every component."""
         return jnp.full_like(a, self.dispersion)
 
-    def sample(self, key: Key[Array, ""], a: Float[Array, "*batch K"]) -> Float[Array, "*batch K"]:
+    def sample(self, key: Key[Array, ""], a: Components) -> Components:
         """Draw y ~ N(a, s²)."""
         return a + jnp.asarray(self.s, a.dtype) * jax.random.normal(key, a.shape, a.dtype)
 
@@ -98,48 +94,37 @@ class HeteroscedasticGaussian(Likelihood):
     variance: as μ → y the error falls without bound with ρ. (Nix and Weigend, 1994.)
     """
 
-    @staticmethod
-    def _split(a: Array) -> tuple[Array, Array]:
-        if a.shape[-1] % 2:
-            raise ValueError(
-                f"HeteroscedasticGaussian: expected an even number of pre-activations (means, then log-variances), "
-                f"got shape {a.shape}; give the network 2K outputs for K target components"
-            )
-        return a[..., : a.shape[-1] // 2], a[..., a.shape[-1] // 2 :]
-
     def _standardized(self, a: Array, y: ArrayLike) -> tuple[Array, Array, Array]:
         """Return ρ, (μ − y) exp(−ρ/2), and q with q⁴ = exp(−ρ)."""
-        mu, rho = self._split(a)
+        mu, rho = _means_and_log_variances(a)
         _, y = paired(a, y, components=mu.shape[-1])
         # exp(−ρ) overflows long before the product with a small (μ − y)² does, and 0·∞ would be NaN: multiply by
         # fourth roots. Where even those are capped, the product overflows for any residual but 0.
         q = jnp.exp(jnp.minimum(-0.25 * rho, math.floor(math.log(float(jnp.finfo(a.dtype).max)))))
         return rho, (mu - y) * q * q, q
 
-    def nll(
-        self, a: Float[Array, "*batch P"], y: Shaped[ArrayLike, "..."], complete: bool = False
-    ) -> Float[Array, "*batch"]:
+    def nll(self, a: Outputs, y: Targets, complete: bool = False) -> PerExample:
         """Return Σ_k ½[(y_k − μ_k)² exp(−ρ_k) + ρ_k] of each example; see `Likelihood.nll`."""
         rho, u, _ = self._standardized(a, y)
         value = 0.5 * jnp.sum(u * u + rho, axis=-1)
         return value + rho.shape[-1] * HALF_LOG_TWO_PI if complete else value
 
-    def delta(self, a: Float[Array, "*batch P"], y: Shaped[ArrayLike, "..."]) -> Float[Array, "*batch P"]:
+    def delta(self, a: Outputs, y: Targets) -> Outputs:
         """Return δ = ((μ − y) exp(−ρ), ½[1 − (y − μ)² exp(−ρ)])."""
         _, u, q = self._standardized(a, y)
         return jnp.concatenate([u * q * q, 0.5 * (1 - u) * (1 + u)], axis=-1)
 
-    def mean(self, a: Float[Array, "*batch P"]) -> Float[Array, "*batch K"]:
+    def mean(self, a: Outputs) -> Components:
         """Return μ."""
-        return self._split(a)[0]
+        return _means_and_log_variances(a)[0]
 
-    def variance(self, a: Float[Array, "*batch P"]) -> Float[Array, "*batch K"]:
+    def variance(self, a: Outputs) -> Components:
         """Return exp(ρ)."""
-        return jnp.exp(self._split(a)[1])
+        return jnp.exp(_means_and_log_variances(a)[1])
 
-    def sample(self, key: Key[Array, ""], a: Float[Array, "*batch P"]) -> Float[Array, "*batch K"]:
+    def sample(self, key: Key[Array, ""], a: Outputs) -> Components:
         """Draw y ~ N(μ, exp(ρ))."""
-        mu, rho = self._split(a)
+        mu, rho = _means_and_log_variances(a)
         return mu + jnp.exp(0.5 * rho) * jax.random.normal(key, mu.shape, mu.dtype)
 
     def pre_activations(self, targets: int) -> int:
@@ -148,14 +133,23 @@ class HeteroscedasticGaussian(Likelihood):
 
     def target_components(self, pre_activations: int) -> int:
         """Return P/2, or raise ValueError if P is odd."""
-        if pre_activations % 2:
-            raise ValueError(
-                f"HeteroscedasticGaussian: expected an even number of outputs (means, then log-variances), got "
-                f"{pre_activations}; give the network 2K outputs for K target components"
-            )
-        return pre_activations // 2
+        return _half(pre_activations, "outputs")
 
     def linear_outputs(self, pre_activations: int) -> tuple[bool, ...]:
         """The means are linear, the log-variances are not."""
         components = self.target_components(pre_activations)
         return (True,) * components + (False,) * components
+
+
+def _half(count: int, of: str) -> int:
+    if count % 2:
+        raise ValueError(
+            f"HeteroscedasticGaussian: expected an even number of {of} (means, then log-variances), got {count}; "
+            "give the network 2K outputs for K target components"
+        )
+    return count // 2
+
+
+def _means_and_log_variances(a: Array) -> tuple[Array, Array]:
+    k = _half(a.shape[-1], "pre-activations")
+    return a[..., :k], a[..., k:]

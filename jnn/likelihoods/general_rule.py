@@ -4,9 +4,8 @@ For an error E(z, y) of outputs z = σ(a), the chain rule gives
 
     δ_i = Σ_j ∂z_j/∂a_i ∂E/∂z_j,        and for elementwise σ    δ_i = σ'(a_i) ∂E/∂z_i
 
-(slide "Backpropagation III"). So an output map needs the product of its transposed Jacobian with a vector, and an error
-its gradient with respect to z. The latter is what `delta` of a likelihood is, when z takes the place of a: an error
-here is a `Likelihood` given the outputs z.
+(slide "Backpropagation III"). An output map has the product of its transposed Jacobian with a vector. An error E here
+is a `Likelihood` given z in the place of a: its `delta` is ∂E/∂z.
 """
 
 import abc
@@ -16,11 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import ArrayLike, Float, Key, Shaped
+from jaxtyping import ArrayLike, Key, Shaped
 
 from jnn import activations
 from jnn.activations import Activation
-from jnn.likelihoods.base import Likelihood
+from jnn.likelihoods.base import Components, Likelihood, Outputs, PerExample, Targets
 from jnn.likelihoods.gaussian import Gaussian
 
 
@@ -33,11 +32,11 @@ class OutputMap(abc.ABC):
         return False
 
     @abc.abstractmethod
-    def __call__(self, a: Float[Array, "*batch P"]) -> Float[Array, "*batch P"]:
+    def __call__(self, a: Outputs) -> Outputs:
         """Return z = σ(a)."""
 
     @abc.abstractmethod
-    def vjp(self, a: Float[Array, "*batch P"], g: Float[Array, "*batch P"]) -> Float[Array, "*batch P"]:
+    def vjp(self, a: Outputs, g: Outputs) -> Outputs:
         """Return (∂z/∂a)ᵀ g: the gradient with respect to a, given that with respect to z."""
 
 
@@ -52,11 +51,11 @@ class Elementwise(OutputMap):
         """Whether σ(a) = a."""
         return self.activation == activations.identity
 
-    def __call__(self, a: Float[Array, "*batch P"]) -> Float[Array, "*batch P"]:
+    def __call__(self, a: Outputs) -> Outputs:
         """Return σ(a)."""
         return self.activation.h(a)
 
-    def vjp(self, a: Float[Array, "*batch P"], g: Float[Array, "*batch P"]) -> Float[Array, "*batch P"]:
+    def vjp(self, a: Outputs, g: Outputs) -> Outputs:
         """Return σ'(a) ⊙ g."""
         return self.activation.derivative(a) * g
 
@@ -65,25 +64,14 @@ class Elementwise(OutputMap):
 class Softmax(OutputMap):
     """z_j = exp(a_j) / Σ_k exp(a_k). Since ∂z_j/∂a_i = z_j (𝟙{i = j} − z_i), (∂z/∂a)ᵀ g = z ⊙ (g − ⟨g, z⟩)."""
 
-    def __call__(self, a: Float[Array, "*batch P"]) -> Float[Array, "*batch P"]:
+    def __call__(self, a: Outputs) -> Outputs:
         """Return the softmax of each row."""
         return jax.nn.softmax(a, axis=-1)
 
-    def vjp(self, a: Float[Array, "*batch P"], g: Float[Array, "*batch P"]) -> Float[Array, "*batch P"]:
+    def vjp(self, a: Outputs, g: Outputs) -> Outputs:
         """Return z ⊙ (g − ⟨g, z⟩)."""
         z = self(a)
         return z * (g - jnp.sum(g * z, axis=-1, keepdims=True))
-
-
-def output_map(spec: str | Activation | OutputMap) -> OutputMap:
-    """Return the output map named by spec: "softmax", the name of an activation or an `Activation`, or a map itself.
-
-    Raises:
-        ValueError: if the name is unknown.
-    """
-    if isinstance(spec, OutputMap):
-        return spec
-    return Softmax() if spec == "softmax" else Elementwise(activations.get(spec))
 
 
 @dataclass(frozen=True, init=False)
@@ -91,39 +79,37 @@ class GeneralRule(Likelihood):
     """An error E(z, y) of the outputs z = σ(a), with δ_i = σ'(a_i) ∂E/∂z_i, or with the full Jacobian of σ.
 
     Args:
-        output: σ, as "softmax", an activation (or its name), or an `OutputMap` of your own.
+        output: σ, as "softmax", an activation (or its name), or an `OutputMap` of your own; an unknown name is a
+            ValueError.
         error: E, as a `Likelihood` whose argument `a` is z: `nll` is E and `delta` is ∂E/∂z, written by hand.
-
-    Raises:
-        ValueError: if `output` is an unknown name.
     """
 
     output: OutputMap
     error: Likelihood
 
     def __init__(self, output: str | Activation | OutputMap, error: Likelihood) -> None:
-        object.__setattr__(self, "output", output_map(output))
+        if not isinstance(output, OutputMap):
+            output = Softmax() if output == "softmax" else Elementwise(activations.get(output))
+        object.__setattr__(self, "output", output)
         object.__setattr__(self, "error", error)
 
-    def nll(
-        self, a: Float[Array, "*batch P"], y: Shaped[ArrayLike, "..."], complete: bool = False
-    ) -> Float[Array, "*batch"]:
+    def nll(self, a: Outputs, y: Targets, complete: bool = False) -> PerExample:
         """Return the error E(σ(a), y) of each example; see `Likelihood.nll`."""
         return self.error.nll(self.output(a), y, complete)
 
-    def delta(self, a: Float[Array, "*batch P"], y: Shaped[ArrayLike, "..."]) -> Float[Array, "*batch P"]:
+    def delta(self, a: Outputs, y: Targets) -> Outputs:
         """Return δ = (∂z/∂a)ᵀ ∂E/∂z; elementwise, δ_i = σ'(a_i) ∂E/∂z_i (slide "Backpropagation III")."""
         return self.output.vjp(a, self.error.delta(self.output(a), y))
 
-    def mean(self, a: Float[Array, "*batch P"]) -> Float[Array, "*batch K"]:
+    def mean(self, a: Outputs) -> Components:
         """Return the mean given z = σ(a)."""
         return self.error.mean(self.output(a))
 
-    def variance(self, a: Float[Array, "*batch P"]) -> Float[Array, "*batch K"]:
+    def variance(self, a: Outputs) -> Components:
         """Return the variance given z = σ(a)."""
         return self.error.variance(self.output(a))
 
-    def sample(self, key: Key[Array, ""], a: Float[Array, "*batch P"]) -> Shaped[Array, "..."]:
+    def sample(self, key: Key[Array, ""], a: Outputs) -> Shaped[Array, "..."]:
         """Draw targets given z = σ(a)."""
         return self.error.sample(key, self.output(a))
 
@@ -155,11 +141,8 @@ class SquaredError(GeneralRule):
     `(..., K)`, of classes one-hot. (Slide "Backpropagation III".)
 
     Args:
-        output: σ, as "softmax", an activation (or its name), or an `OutputMap` of your own.
+        output: as for `GeneralRule`.
         s: the noise's standard deviation, as in `Gaussian`.
-
-    Raises:
-        ValueError: if `output` is an unknown name, or s is not a positive finite scalar.
     """
 
     def __init__(self, output: str | Activation | OutputMap = "logistic", s: ArrayLike = 1.0) -> None:

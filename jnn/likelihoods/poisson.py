@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.scipy.special import gammaln
-from jaxtyping import Float, Int, Key
+from jaxtyping import Int, Key
 
-from jnn.likelihoods.base import at_least_float32
+from jnn.likelihoods.base import Components, PerExample, at_least_float32
 from jnn.likelihoods.canonical import Canonical
 from jnn.likelihoods.targets import reject
 
@@ -24,23 +24,23 @@ class Poisson(Canonical):
     and so is the error then.
     """
 
-    def log_normalizer(self, a: Float[Array, "*batch K"]) -> Float[Array, "*batch"]:
+    def log_normalizer(self, a: Components) -> PerExample:
         """Return A(a) = Σ_k exp(a_k)."""
         return jnp.sum(jnp.exp(a), axis=-1)
 
-    def log_base_measure(self, t: Float[Array, "*batch K"]) -> Float[Array, "*batch"]:
+    def log_base_measure(self, t: Components) -> PerExample:
         """Return ln h(y) = −Σ_k ln y_k!."""
         return -jnp.sum(gammaln(t + 1), axis=-1)
 
-    def mean(self, a: Float[Array, "*batch K"]) -> Float[Array, "*batch K"]:
+    def mean(self, a: Components) -> Components:
         """Return the rates z = exp(a)."""
         return jnp.exp(a)
 
-    def variance(self, a: Float[Array, "*batch K"]) -> Float[Array, "*batch K"]:
+    def variance(self, a: Components) -> Components:
         """Return z: mean and variance are the same."""
         return jnp.exp(a)
 
-    def sample(self, key: Key[Array, ""], a: Float[Array, "*batch K"]) -> Int[Array, "*batch K"]:
+    def sample(self, key: Key[Array, ""], a: Components) -> Int[Array, "*batch K"]:
         """Draw counts (needs JAX's default random number generator, threefry)."""
         return jax.random.poisson(key, jnp.exp(at_least_float32(a)))
 

@@ -1,8 +1,10 @@
-"""Host-side checks that targets share: one sentence each on what was expected, what came, and what to do."""
+"""Host-side checks of targets: each error says what was expected, what came, and what to do."""
 
 from collections.abc import Sequence
 
+import jax
 import jax.core
+import jax.dtypes
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -10,10 +12,7 @@ from jaxtyping import ArrayLike, Bool
 
 
 def as_targets(y: ArrayLike | Sequence, name: str) -> np.ndarray | Array:
-    """Return y as a NumPy array, or raise if it is empty, not numeric, or not finite.
-
-    A tracer, whose elements are not known yet, is returned as itself.
-    """
+    """Return y as a NumPy array (a tracer as itself), or raise if it is empty, not numeric, or not finite."""
     array = y if isinstance(y, jax.core.Tracer) else _as_numpy(y, name)
     dtype = array.dtype
     if not (jnp.issubdtype(dtype, jnp.bool_) or jnp.issubdtype(dtype, jnp.integer) or is_real_float(array)):
@@ -31,10 +30,10 @@ def _as_numpy(y: ArrayLike | Sequence, name: str) -> np.ndarray:
     except ValueError as error:
         raise ValueError(f"{name}: expected an array, got a ragged sequence; give every row equally many") from error
     if array.dtype.kind in "USO":
+        first = f" (the first is {array.flat[0]!r})" if array.size else ""
         raise TypeError(
-            f"{name}: expected numbers, got dtype {array.dtype}"
-            + (f" (the first is {array.flat[0]!r})" if array.size else "")
-            + "; encode labels with OneHot.fit(labels).indices(labels), or convert with y.astype(float)"
+            f"{name}: expected numbers, got dtype {array.dtype}{first}; "
+            "encode labels with OneHot.fit(labels).indices(labels), or convert with y.astype(float)"
         )
     return array
 
@@ -45,14 +44,13 @@ def is_real_float(y: np.ndarray | Array) -> bool:
 
 
 def check_shape(y: np.ndarray | Array, components: int, name: str) -> None:
-    """Raise ValueError unless y is `(..., components)`."""
-    if y.ndim >= 1 and y.shape[-1] == components and not (y.ndim == 1 and components == 1 and y.shape[0] != 1):
+    """Raise ValueError unless y is `(..., components)`; `(n,)` counts as one example, not as a column."""
+    column = y.ndim == 1 and components == 1
+    if y.ndim >= 1 and y.shape[-1] == components and not (column and y.shape[0] != 1):
         return
-    hint = "each row belongs to one example, each column to one output"
-    if components == 1 and y.ndim == 1:
-        hint = "use y[:, None]: a column, one row per example"
-    elif y.ndim == 1:
-        hint = f"each row belongs to one example, and needs {components} columns"
+    hint = "use y[:, None]: a column, one row per example" if column else "each row belongs to one example"
+    if y.ndim == 1 and not column:
+        hint += f", and needs {components} columns"
     raise ValueError(f"{name}: expected shape (..., {components}) for {components} outputs, got {y.shape}; {hint}")
 
 
@@ -64,16 +62,16 @@ def reject(
         return
     where = tuple(int(i) for i in np.argwhere(bad)[0])
     at = f"y[{', '.join(map(str, where))}]" if where else "y"
-    count = np.count_nonzero(bad)
-    raise ValueError(
-        f"{name}: expected {expected}, got {at} = {np.asarray(y)[where]} ({count} such of {np.size(bad)}); {remedy}"
-    )
+    found = f"{at} = {np.asarray(y)[where]} ({np.count_nonzero(bad)} such of {np.size(bad)})"
+    raise ValueError(f"{name}: expected {expected}, got {found}; {remedy}")
 
 
 def converted(y: np.ndarray | Array, name: str) -> Array:
     """Return y as a JAX array, or raise ValueError if a number is too large for JAX's precision."""
-    with np.errstate(over="ignore"):
-        result = jnp.asarray(y)
-    if isinstance(y, np.ndarray) and is_real_float(y) and result.dtype != y.dtype:
+    if not isinstance(y, np.ndarray):
+        return jnp.asarray(y)
+    with np.errstate(over="ignore"):  # (jnp.asarray would compile something for every shape)
+        result = jax.device_put(y.astype(jax.dtypes.canonicalize_dtype(y.dtype)))
+    if is_real_float(y) and result.dtype != y.dtype:
         reject(y, ~np.isfinite(np.asarray(result)), name, f"numbers within {result.dtype}", "scale the targets")
     return result

@@ -1,6 +1,7 @@
 """What every network has in common: a static description, and pure functions over its parameters."""
 
 import abc
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,10 +21,10 @@ Params = Any
 class Trace(NamedTuple):
     """Everything a forward pass computes: `a`, each neuron's weighted sum, and `z = h(a)`, what it sends on.
 
-    For a layered network both are tuples over the layers: `a[l]` is `(..., size of layer l)`, and `z[l]` is what
-    layer `l` may read, `z[0]` being the inputs `x`. For a DAG both are arrays over the neurons in the lecture's
-    numbering: `z` is `(..., 1 + d + M)`, from the bias unit `z_0 = 1` and the inputs on, and `a` is `(..., M + K)`,
-    from the first hidden neuron on. The outputs' own `z = σ(a)` belongs to the likelihood.
+    For a layered network both are tuples over the layers: `a[l]` is `(..., size)` of layer l + 1, and `z[l]` of layer
+    l, `z[0]` being the inputs `x`. For a DAG both are arrays over the neurons in the lecture's numbering: `z` is
+    `(..., 1 + d + M)`, from the bias unit `z_0 = 1` and the inputs on, and `a` is `(..., M + K)`, from the first hidden
+    neuron on. The outputs' own `z = σ(a)` belongs to the likelihood.
     """
 
     a: Any
@@ -40,14 +41,8 @@ class Network(abc.ABC):
     inputs: int
     outputs: int
 
-    @abc.abstractmethod
     def init(
-        self,
-        key: Key[Array, ""],
-        *,
-        weights: Initializer = fan_in_normal,
-        bias: float = 0.0,
-        dtype: Any = jnp.float32,
+        self, key: Key[Array, ""], *, weights: Initializer = fan_in_normal, bias: float = 0.0, dtype: Any = jnp.float32
     ) -> Params:
         """Draw initial parameters.
 
@@ -58,6 +53,11 @@ class Network(abc.ABC):
             bias: the value that every bias w_i0 starts from.
             dtype: of all parameters; the computation follows it.
         """
+        return self.drawn(key, weights, bias, dtype)
+
+    @abc.abstractmethod
+    def drawn(self, key: Key[Array, ""], weights: Initializer, bias: float, dtype: Any) -> Params:
+        """See `init`."""
 
     @abc.abstractmethod
     def forward(self, params: Params, x: Float[Array, "d n"]) -> tuple[Float[Array, "K n"], Any]:
@@ -68,31 +68,83 @@ class Network(abc.ABC):
         """
 
     @abc.abstractmethod
-    def trace(self, params: Params, x: Num[Array | np.ndarray, "*batch d"]) -> Trace:
-        """The forward pass with every neuron's `a` and `z` kept."""
+    def backward(self, params: Params, kept: Any, delta: Float[Array, "K n"]) -> tuple[Any, Float[Array, "d n"]]:
+        """The backward pass on columns, δ_j = h'(a_j) Σ_k w_kj δ_k (slide "Backpropagation IV"), from the outputs' δ.
+
+        Returns δ of every neuron, in a form that `gradients` and its like take; and ∂E/∂x.
+        """
 
     @abc.abstractmethod
-    def rows(self) -> Sequence[tuple[str, ...]]:
-        """The lines of `describe`: name, neurons, activation, what it reads, shape of its weights, their number."""
+    def gradients(self, kept: Any, deltas: Any) -> Params:
+        """∂E/∂w_ij = Σ_n δ_i z_j and ∂E/∂w_i0 = Σ_n δ_i (slide "Backpropagation II"), in the form of the parameters."""
+
+    @abc.abstractmethod
+    def per_example_gradients(self, kept: Any, deltas: Any) -> Params:
+        """∂E^n/∂w_ij = δ_i z_j of every example n, examples on the first axis."""
+
+    @abc.abstractmethod
+    def squared_norms(self, kept: Any, deltas: Any) -> Float[Array, "n"]:
+        """Σ_ij (δ_i z_j)² of every example, without forming its gradient (Goodfellow 2015)."""
+
+    @abc.abstractmethod
+    def traced(self, kept: Any) -> Trace:
+        """What the forward pass kept as a trace, examples as columns."""
+
+    @abc.abstractmethod
+    def deltas_as_rows(self, deltas: Any, batch: tuple[Any, ...]) -> Any:
+        """δ as users meet it: in the form of a trace's `a`, examples as rows."""
+
+    @abc.abstractmethod
+    def decay_mask(self, counted: np.ndarray) -> Params:
+        """Which weights decay: all but biases and those into outputs that are not counted, `(K,)`. Broadcasts."""
+
+    @abc.abstractmethod
+    def fold_inputs(self, params: Params, mean: Array, matrix: Array, *, diagonal: bool) -> "tuple[Network, Params]":
+        """The network that takes x where this one takes (x − m) A; with `diagonal`, A mixes no columns.
+
+        Raises ValueError if a neuron that reads inputs has no bias to take up the mean.
+        """
+
+    @abc.abstractmethod
+    def fold_outputs(self, params: Params, mean: Array, scale: Array) -> Params:
+        """The parameters with outputs s a + m where these have a. Raises ValueError if an output has no bias."""
+
+    @abc.abstractmethod
+    def as_layers(self, params: Params) -> "tuple[Network, Params]":
+        """The same function as a network in layers, and its parameters (for programs that know nothing else)."""
+
+    @property
+    @abc.abstractmethod
+    def hidden_activations(self) -> tuple[Activation, ...]:
+        """The activations of the hidden layers or neurons."""
+
+    @property
+    @abc.abstractmethod
+    def neurons(self) -> int:
+        """How many neurons compute: M + K."""
 
     @property
     @abc.abstractmethod
     def weight_count(self) -> int:
         """The number of weights, biases included."""
 
+    @abc.abstractmethod
+    def rows(self) -> Sequence[tuple[str, ...]]:
+        """The lines of `describe`: name, neurons, activation, what it reads, shape of its weights, their number."""
+
+    def trace(self, params: Params, x: Num[Array | np.ndarray, "*batch d"]) -> Trace:
+        """The forward pass with every neuron's `a` and `z` kept, examples as rows."""
+        columns, batch = self.columns(params, x)
+        _, kept = self.forward(params, columns)
+        return jax.tree.map(lambda of_neurons: as_rows(of_neurons, batch), self.traced(kept))
+
     def apply(self, params: Params, x: Num[Array | np.ndarray, "*batch d"]) -> Float[Array, "*batch K"]:
         """The outputs' pre-activations a_i = Σ_j w_ij z_j (slides "Notation II", "Backpropagation V").
 
-        Args:
-            params: as `init` made them.
-            x: one example `(d,)` or any batch of them `(..., d)`. Integers are taken as the parameters' dtype.
-
-        Raises:
-            ValueError: if the last axis of `x` is not the number of inputs.
+        `x` is one example `(d,)` or any batch of them; integers are taken as the parameters' dtype. Raises ValueError
+        if its last axis is not the number of inputs.
         """
-        columns, batch = self.columns(params, x)
-        a, _ = self.forward(params, columns)
-        return as_rows(a, batch)
+        return _applied(self, params, x if isinstance(x, jax.Array) else jax.device_put(np.asarray(x)))
 
     def columns(self, params: Params, x: Num[Array | np.ndarray, "..."]) -> tuple[Float[Array, "d n"], tuple[Any, ...]]:
         """`x` with its examples as columns, and the batch shape to put back in the end."""
@@ -111,15 +163,11 @@ class Network(abc.ABC):
         """The table that `describe` prints."""
         head = ("", "neurons", "activation", "reads", "weights", "number")
         lines = [head, *self.rows(), ("total", "", "", "", "", f"{self.weight_count:,}")]
-        widths = [max(len(line[c]) for line in lines) for c in range(len(head))]
-        right = {1, 5}
-        return "\n".join(
-            "  ".join(
-                cell.rjust(w) if c in right else cell.ljust(w)
-                for c, (cell, w) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in lines
-        )
+        columns = []
+        for column, cells in enumerate(zip(*lines, strict=True)):
+            width = max(map(len, cells))
+            columns.append([cell.rjust(width) if column in (1, 5) else cell.ljust(width) for cell in cells])
+        return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
 
 
 Hidden = str | Activation | tuple[Any, Any] | Sequence[str | Activation | tuple[Any, Any]]
@@ -127,11 +175,7 @@ Hidden = str | Activation | tuple[Any, Any] | Sequence[str | Activation | tuple[
 
 
 def one_each(hidden: Hidden, count: int, of: str) -> tuple[Activation, ...]:
-    """The activation of each of `count` hidden layers or neurons.
-
-    Raises:
-        ValueError: for an unknown name, or a list of another length.
-    """
+    """The activation of each of `count` hidden layers or neurons."""
     is_pair = isinstance(hidden, tuple) and not any(isinstance(h, (str, tuple, Activation)) for h in hidden)
     if isinstance(hidden, str) or callable(hidden) or (is_pair and len(hidden) == 2):
         return (activations.get(hidden),) * count  # type: ignore[arg-type]
@@ -139,6 +183,54 @@ def one_each(hidden: Hidden, count: int, of: str) -> tuple[Activation, ...]:
     if len(each) != count:
         raise ValueError(f"expected one activation, or a list of {count}, one for each {of}; got {len(each)}")
     return tuple(activations.get(spec) for spec in each)
+
+
+@functools.lru_cache(maxsize=128)
+def expected_parameters(network: Network) -> Params:
+    """The shapes of the network's parameters, in their structure."""
+    return jax.eval_shape(lambda: network.init(jax.random.key(0)))
+
+
+def leading_axes(
+    network: Network, params: Params, name: str = "params", lead: tuple[int, ...] | None = None
+) -> tuple[int, ...]:
+    """The axes of an ensemble before those of one network's parameters: () for one network, (M,) for M of them.
+
+    Raises:
+        ValueError: if the parameters are not those of the network, or have other leading axes than `lead`.
+        TypeError: if they are not floating-point arrays.
+    """
+    expected = expected_parameters(network)
+    wanted, got = jax.tree.structure(expected), jax.tree.structure(params)
+    if wanted != got:
+        raise ValueError(f"expected {name} of the structure that network.init gives, {wanted}; got {got}")
+    for (path, like), leaf in zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(params), strict=True):
+        where = f"{name}{jax.tree_util.keystr(path)}"
+        if not (hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)):
+            got = f" of dtype {leaf.dtype}" if hasattr(leaf, "dtype") else ""
+            raise TypeError(f"expected {where} as an array of floating-point numbers, got {type(leaf).__name__}{got}")
+        found = leaf.shape[: max(leaf.ndim - len(like.shape), 0)]
+        if leaf.shape != found + like.shape or (lead is not None and found != lead):
+            wanted = f"{like.shape} after any axes of an ensemble" if lead is None else lead + like.shape
+            raise ValueError(f"expected {where} of shape {wanted}, as network.init gives; got {leaf.shape}")
+        lead = found
+    return lead or ()
+
+
+def laid_out(a: Array) -> Array:
+    """`a` in an order of memory of its own, first axis slowest.
+
+    XLA would leave a transpose to the product that reads it, and on a CPU multiplies matrices several times slower
+    where both are read against their order (see `experiments/benchmarks/NOTES.md`).
+    """
+    return jax.lax.optimization_barrier(a)
+
+
+@functools.partial(jax.jit, static_argnames="network")
+def _applied(network: Network, params: Params, x: Array) -> Array:
+    """As one program, which compiles faster than its operations one by one."""
+    columns, batch = network.columns(params, x)
+    return as_rows(network.forward(params, columns)[0], batch)
 
 
 def as_rows(columns: Float[Array, "size n"], batch: tuple[Any, ...]) -> Float[Array, "*batch size"]:

@@ -5,51 +5,29 @@ import numpy as np
 
 from jnn.networks.base import Params
 from jnn.networks.connections import dag
-from jnn.networks.graph import Dag, Evaluation
+from jnn.networks.evaluation import Evaluation
+from jnn.networks.graph import Dag
 from jnn.networks.layered import Layer, Layered
 
 
 def with_shortcuts(network: Layered, params: Params) -> tuple[Layered, Params]:
-    """The network with every shortcut added, the new weights zero: the same function, with more to learn.
-
-    Args:
-        network: from `mlp`.
-        params: its parameters.
-
-    Returns:
-        The network with shortcuts and its parameters.
-    """
-    wide = Layered(
-        network.inputs,
-        tuple(Layer(layer.size, layer.activation, tuple(range(n))) for n, layer in enumerate(network.layers, start=1)),
-    )
+    """The network with every shortcut added, the new weights zero: the same function, with more to learn."""
+    layers = [Layer(old.size, old.activation, tuple(range(n))) for n, old in enumerate(network.layers, start=1)]
     filled = []
-    for old, new, p in zip(network.layers, wide.layers, params, strict=True):
-        present = dict(network.blocks(old))
-        filled.append(
-            {
-                "W": jnp.concatenate(
-                    [
-                        p["W"][present[s]] if s in present else jnp.zeros((wide.sizes[s], new.size), p["W"].dtype)
-                        for s, _ in wide.blocks(new)
-                    ]
-                ),
-                "b": p["b"],
-            }
-        )
-    return wide, tuple(filled)
+    for layer, p in zip(network.layers, params, strict=True):
+        present = dict(network.blocks(layer))
+        blocks = [
+            p["W"][present[s]] if s in present else jnp.zeros((network.sizes[s], layer.size), p["W"].dtype)
+            for s in range(len(filled) + 1)
+        ]
+        filled.append({"W": jnp.concatenate(blocks), "b": p["b"]})
+    return Layered(network.inputs, tuple(layers)), tuple(filled)
 
 
 def as_dag(network: Layered, params: Params, *, evaluation: Evaluation | None = None) -> tuple[Dag, Params]:
     """The network as a general one: the neurons numbered layer after layer, each weight on the edge it belongs to.
 
-    Args:
-        network: from `mlp`, with or without shortcuts.
-        params: its parameters.
-        evaluation: as for `dag`.
-
-    Returns:
-        The network and its parameters: the same values, and the same outputs up to the order of summation.
+    The values of the parameters stay, and the outputs up to the order of summation; `evaluation` as for `dag`.
     """
     first = np.cumsum([1, *network.sizes])  # number of the first neuron of each layer, the inputs being layer 0
     pairs, weights = [], []

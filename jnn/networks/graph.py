@@ -2,32 +2,26 @@
 
 Neurons are numbered as on slides "Notation I, II": 0 is the bias unit (z_0 = 1), 1..d the inputs, d+1..d+M the
 hidden neurons, d+M+1..d+M+K the outputs. The parameters are one weight for each edge and one bias for each neuron,
-however the network is evaluated. There are two ways, equal up to summation order:
-
-- **blocks**: neurons of equal depth form a layer, and the network runs as a `Layered` one, a few dense matrix
-  products, with the weights of absent edges zero. Right for few, well filled levels.
-- **sweep**: one `scan` over the levels, each step gathering what its neurons read (`jnn.networks.sweep`). Right for
-  deep networks (a cascade of 300 neurons is 300 levels) and for sparse ones (10,000 neurons, 100,000 edges).
+however the network is evaluated (see `jnn.networks.evaluation`).
 """
 
 import functools
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, Num
+from jaxtyping import Array, Float, Key
 
 from jnn import activations
 from jnn.activations import Activation
 from jnn.networks import sweep
 from jnn.networks.base import Network, Params, Trace, as_rows
-from jnn.networks.initialization import Initializer, fan_in_normal
+from jnn.networks.evaluation import Blocks, Evaluation, Sweep
+from jnn.networks.initialization import Initializer
 from jnn.networks.layered import Layer, Layered
-
-Evaluation = Literal["blocks", "sweep"]
 
 MOST_BLOCK_LAYERS = 24
 """More levels than this are not unrolled: every level adds to the compile time."""
@@ -41,23 +35,14 @@ class Dag(Network):
 
     Parameters: `{"w": (number of edges,), "b": (M + K,)}`; `w[e]` is the weight w_ij of `edges[e] = (j, i)`, and
     `b[i - d - 1]` the bias w_i0 of neuron i.
-
-    Attributes:
-        inputs: d.
-        hidden: M.
-        outputs: K.
-        edges: `(number of edges, 2)` pairs (j, i), "i reads j", ordered by i, then j.
-        neuron_activations: of the hidden neurons d+1..d+M.
-        biased: for each neuron from d+1 on, whether it has a bias.
-        evaluation: "blocks" or "sweep".
     """
 
-    inputs: int
-    hidden: int
-    outputs: int
-    edges: np.ndarray
-    neuron_activations: tuple[Activation, ...]
-    biased: np.ndarray
+    inputs: int  # d
+    hidden: int  # M
+    outputs: int  # K
+    edges: np.ndarray  # (number of edges, 2) pairs (j, i), "i reads j", ordered by i, then j
+    neuron_activations: tuple[Activation, ...]  # of the hidden neurons d+1..d+M
+    biased: np.ndarray  # for each neuron from d+1 on, whether it has a bias
     evaluation: Evaluation
 
     @functools.cached_property
@@ -71,86 +56,77 @@ class Dag(Network):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Dag) and self._identity == other._identity
 
-    # --- structure ---------------------------------------------------------------------------------------------
+    # --- structure
 
-    @functools.cached_property
-    def depths(self) -> np.ndarray:
-        """Each neuron's depth, by number: 0 for the bias and the inputs, else 1 + the deepest neuron it reads."""
-        depth = np.zeros(1 + self.inputs + self.hidden + self.outputs, int)
-        depth[self.inputs + 1 :] = 1
-        for j, i in self.edges:  # in order of i, so that depth[j] is final
-            depth[i] = max(depth[i], depth[j] + 1)
-        return depth
+    @property
+    def neurons(self) -> int:
+        """M + K."""
+        return self.hidden + self.outputs
 
-    @functools.cached_property
-    def fan_ins(self) -> np.ndarray:
-        """How many neurons each neuron from d+1 on reads, the bias unit aside."""
-        return np.bincount(self.edges[:, 1] - self.inputs - 1, minlength=self.hidden + self.outputs)
-
-    @functools.cached_property
-    def groups(self) -> tuple[tuple[np.ndarray, Activation], ...]:
-        """Hidden neurons of equal depth and activation, in topological order; the outputs last."""
-        numbers = np.arange(self.inputs + 1, self.inputs + 1 + self.hidden)
-        kinds = list(dict.fromkeys(self.neuron_activations))
-        kind = np.array([kinds.index(h) for h in self.neuron_activations], int)
-        depth = self.depths[numbers]
-        found = [
-            (numbers[(depth == level) & (kind == k)], kinds[k])
-            for level in np.unique(depth)
-            for k in np.unique(kind[depth == level])
-        ]
-        last = np.arange(self.inputs + 1 + self.hidden, self.inputs + 1 + self.hidden + self.outputs)
-        return (*found, (last, activations.get("identity")))
-
-    @functools.cached_property
-    def layered(self) -> tuple[Layered, tuple[np.ndarray, ...]]:
-        """The same network in layers, and for each layer the edge whose weight stands at each place of its `W`.
-
-        A place without an edge holds the number of edges, one past the last.
-        """
-        layer_of = np.zeros(1 + self.inputs + self.hidden + self.outputs, int)
-        place = np.zeros_like(layer_of)
-        place[1 : self.inputs + 1] = np.arange(self.inputs)
-        for number, (neurons, _) in enumerate(self.groups, start=1):
-            layer_of[neurons] = number
-            place[neurons] = np.arange(len(neurons))
-        source, target = self.edges.T
-        sizes = [self.inputs, *(len(neurons) for neurons, _ in self.groups)]
-        layers, tables = [], []
-        for number, (neurons, activation) in enumerate(self.groups, start=1):
-            here = np.flatnonzero(layer_of[target] == number)
-            sources = tuple(int(s) for s in np.unique(layer_of[source[here]])) or (0,)
-            first_row = dict(zip(sources, np.cumsum([0, *(sizes[s] for s in sources[:-1])]), strict=True))
-            rows = np.array([first_row[s] for s in layer_of[source[here]]], int) + place[source[here]]
-            table = np.full((sum(sizes[s] for s in sources), len(neurons)), len(self.edges), np.int32)
-            table[rows, place[target[here]]] = here
-            layers.append(Layer(len(neurons), activation, sources))
-            tables.append(table)
-        return Layered(self.inputs, tuple(layers)), tuple(tables)
-
-    @functools.cached_property
-    def plan(self) -> sweep.Plan:
-        """The steps of a sweep over this network, forward and backward."""
-        return sweep.plan(self.inputs, self.hidden, self.outputs, self.edges, self.neuron_activations)
-
-    # --- evaluation --------------------------------------------------------------------------------------------
+    @property
+    def hidden_activations(self) -> tuple[Activation, ...]:
+        """Of each hidden neuron."""
+        return self.neuron_activations
 
     @property
     def weight_count(self) -> int:
         """The number of weights, biases included."""
         return len(self.edges) + int(self.biased.sum())
 
-    def init(
-        self,
-        key: Key[Array, ""],
-        *,
-        weights: Initializer = fan_in_normal,
-        bias: float = 0.0,
-        dtype: Any = jnp.float32,
-    ) -> Params:
-        """Draw initial parameters; see `Network.init`. Each neuron's own fan-in and activation count."""
+    @functools.cached_property
+    def depths(self) -> np.ndarray:
+        """Each neuron's depth, by number: 0 for the bias and the inputs, else 1 + the deepest neuron it reads."""
+        count = 1 + self.inputs + self.neurons
+        return sweep.longest_paths(count, np.arange(self.inputs + 1, count), *self.edges.T)
+
+    @functools.cached_property
+    def fan_ins(self) -> np.ndarray:
+        """How many neurons each neuron from d+1 on reads, the bias unit aside."""
+        return np.bincount(self._ends[1], minlength=self.neurons)
+
+    @functools.cached_property
+    def groups(self) -> tuple[tuple[np.ndarray, Activation], ...]:
+        """Hidden neurons of equal depth and activation, in topological order; the outputs last."""
+        first = self.inputs + 1
+        kinds = list(dict.fromkeys(self.neuron_activations))
+        kind = np.array([kinds.index(h) for h in self.neuron_activations], int)
+        together = sweep.grouped(np.arange(self.hidden), self.depths[first : first + self.hidden], kind)
+        hidden = ((first + neurons, self.neuron_activations[neurons[0]]) for neurons in together)
+        return (*hidden, (first + np.arange(self.hidden, self.neurons), activations.get("identity")))
+
+    @functools.cached_property
+    def blocks(self) -> Blocks:
+        """The same network in layers."""
+        columns = [np.arange(1, self.inputs + 1), *(neurons for neurons, _ in self.groups)]
+        layer_of, place = np.zeros((2, 1 + self.inputs + self.neurons), int)
+        for number, neurons in enumerate(columns):
+            layer_of[neurons], place[neurons] = number, np.arange(len(neurons))
+        source, target = self.edges.T
+        row = np.zeros_like(place)
+        layers, tables = [], []
+        for number, (neurons, activation) in enumerate(self.groups, start=1):
+            here = np.flatnonzero(layer_of[target] == number)
+            sources = tuple(np.unique(layer_of[source[here]]).tolist()) or (0,)
+            read = np.concatenate([columns[s] for s in sources])
+            row[read] = np.arange(len(read))
+            table = np.full((len(read), len(neurons)), len(self.edges), np.int32)
+            table[row[source[here]], place[target[here]]] = here
+            layers.append(Layer(len(neurons), activation, sources))
+            tables.append(table)
+        groups = tuple(neurons - self.inputs - 1 for neurons in columns[1:])
+        return Blocks(Layered(self.inputs, tuple(layers)), tuple(tables), groups, self.hidden, len(self.edges))
+
+    @property
+    def _ends(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where each edge begins among inputs and hidden neurons, and where it ends among the neurons from d+1 on."""
+        return self.edges[:, 0] - 1, self.edges[:, 1] - self.inputs - 1
+
+    # --- evaluation
+
+    def drawn(self, key: Key[Array, ""], weights: Initializer, bias: float, dtype: Any) -> Params:
+        """Each neuron's own fan-in and activation count."""
         gains = np.array([h.gain for h in self.neuron_activations] + [activations.get("identity").gain] * self.outputs)
-        reader = self.edges[:, 1] - self.inputs - 1
+        reader = self._ends[1]
         return {
             "w": weights(key, (len(self.edges),), self.fan_ins[reader], gains[reader], dtype),
             "b": jnp.where(self.biased, jnp.asarray(bias, dtype), jnp.zeros((), dtype)),
@@ -158,57 +134,114 @@ class Dag(Network):
 
     def biases(self, params: Params) -> Float[Array, "neurons"]:
         """The biases of the neurons from d+1 on: zero where there is no edge from the bias unit."""
-        return params["b"] if self.biased.all() else jnp.where(self.biased, params["b"], jnp.zeros_like(params["b"]))
+        return self._where_biased(params["b"], axis=0)
 
-    def matrices(self, params: Params) -> Params:
-        """The parameters as the `layered` network takes them."""
-        weights = jnp.append(params["w"], jnp.zeros((), params["w"].dtype))
-        b = self.biases(params)
-        return tuple(
-            {"W": weights[table], "b": b[neurons - self.inputs - 1]}
-            for table, (neurons, _) in zip(self.layered[1], self.groups, strict=True)
-        )
+    def _where_biased(self, of_biases: Array, axis: int) -> Array:
+        """Zero for neurons without a bias."""
+        if self.biased.all():
+            return of_biases
+        shape = [1] * of_biases.ndim
+        shape[axis] = -1
+        return jnp.where(self.biased.reshape(shape), of_biases, jnp.zeros_like(of_biases))
+
+    @functools.cached_property
+    def passes(self) -> Blocks | Sweep:
+        """The forward and the backward pass, by the chosen evaluation."""
+        if self.evaluation == "blocks":
+            return self.blocks
+        return Sweep(sweep.plan(self.inputs, self.hidden, self.outputs, self.edges, self.neuron_activations))
 
     def forward(self, params: Params, x: Float[Array, "d n"]) -> tuple[Float[Array, "K n"], Any]:
-        """The forward pass on columns, by the chosen evaluation."""
-        if self.evaluation == "blocks":
-            return self.layered[0].forward(self.matrices(params), x)
-        a, z = sweep.forward(self.plan, params["w"], self.biases(params), x)
-        return a[self.hidden :], (a, z)
+        """a_i = Σ_j w_ij z_j + w_i0 and z_i = h(a_i) (slide "Backpropagation V", forward pass)."""
+        return self.passes.forward(params["w"], self.biases(params), x)
 
-    def by_neuron(self, layers: Sequence[Float[Array, "_ n"]]) -> Float[Array, "neurons n"]:
-        """One array in the order of the neurons d+1..d+M+K from one array for each layer of `layered`."""
-        order = np.concatenate([neurons for neurons, _ in self.groups])
-        return jnp.concatenate(layers)[np.argsort(order)]
+    def backward(self, params: Params, kept: Any, delta: Float[Array, "K n"]) -> tuple[Any, Float[Array, "d n"]]:
+        """δ_j = h'(a_j) Σ_k w_kj δ_k (slide "Backpropagation IV"), and ∂E/∂x."""
+        return self.passes.backward(params["w"], self.biases(params), kept, delta)
 
-    def trace(self, params: Params, x: Num[Array | np.ndarray, "*batch d"]) -> Trace:
-        """The forward pass with every neuron's `a` and `z` kept, by the lecture's numbers, examples as rows."""
-        columns, batch = self.columns(params, x)
-        if self.evaluation == "blocks":
-            _, kept = self.forward(params, columns)
-            a = self.by_neuron(kept.a)
-            z = jnp.concatenate([columns, self.by_neuron([*kept.z[1:], kept.a[-1]])[: self.hidden]])
+    def gradients(self, kept: Any, deltas: Any) -> Params:
+        """∂E/∂w_ij = Σ_n δ_i z_j for each edge, ∂E/∂w_i0 = Σ_n δ_i for each bias (slide "Backpropagation II")."""
+        w, b = self.passes.gradients(kept, deltas)
+        return {"w": w, "b": self._where_biased(b, axis=0)}
+
+    def per_example_gradients(self, kept: Any, deltas: Any) -> Params:
+        """∂E^n/∂w_ij = δ_i z_j for every example n, examples on the first axis."""
+        (_, z), delta = self.passes.traced(kept), self.passes.deltas(deltas)
+        source, reader = self._ends
+        return {"w": (z[source] * delta[reader]).T, "b": self._where_biased(delta.T, axis=1)}
+
+    def squared_norms(self, kept: Any, deltas: Any) -> Float[Array, "n"]:
+        """Σ_ij (δ_i z_j)² for every example."""
+        (_, z), delta = self.passes.traced(kept), self.passes.deltas(deltas)
+        source, reader = self._ends
+        by_weights = jnp.einsum("en,en->n", jnp.square(z)[source], jnp.square(delta)[reader])
+        return by_weights + jnp.sum(jnp.square(self._where_biased(delta, axis=0)), axis=0)
+
+    def deltas_as_rows(self, deltas: Any, batch: tuple[Any, ...]) -> Float[Array, "..."]:
+        """δ of the neurons from d+1 on, examples as rows."""
+        return as_rows(self.passes.deltas(deltas), batch)
+
+    def traced(self, kept: Any) -> Trace:
+        """By the lecture's numbers, from the bias unit on."""
+        a, z = self.passes.traced(kept)
+        return Trace(a, jnp.concatenate([jnp.ones((1, z.shape[1]), z.dtype), z]))
+
+    # --- as other networks
+
+    def as_layers(self, params: Params) -> tuple[Layered, Params]:
+        """As it runs in blocks, the weights of absent edges zero."""
+        return self.blocks.layered, self.blocks.matrices(params["w"], self.biases(params))
+
+    def decay_mask(self, counted: np.ndarray) -> Params:
+        """All weights but biases and those into outputs that are not counted."""
+        output = self.edges[:, 1] - (self.inputs + self.hidden + 1)
+        return {"w": np.where(output >= 0, counted[np.maximum(output, 0)], True), "b": np.array(False)}
+
+    def fold_inputs(self, params: Params, mean: Array, matrix: Array, *, diagonal: bool) -> "tuple[Dag, Params]":
+        """W' = A W, b' = b − m A W; unless A is diagonal, every neuron that read some inputs then reads all."""
+        from_input = self.edges[:, 0] <= self.inputs
+        readers = np.unique(self._ends[1][from_input])
+        if not self.biased[readers].all():
+            raise ValueError("a neuron that reads inputs has no bias to take up the mean; connect neuron 0 to it")
+        d, k = matrix.shape
+        source, reader = self._ends
+        # The input weights as a matrix, zero where there is no edge.
+        w_in = jnp.zeros((k, self.neurons), params["w"].dtype)
+        w_in = w_in.at[source[from_input], reader[from_input]].set(params["w"][from_input])
+        w_raw = matrix.astype(w_in.dtype) @ w_in
+        b = params["b"] - mean.astype(w_in.dtype) @ w_raw
+        if diagonal:
+            read, by = source[from_input], reader[from_input]
         else:
-            _, (a, z) = self.forward(params, columns)
-        bias_unit = jnp.ones((1, columns.shape[1]), z.dtype)
-        return Trace(as_rows(a, batch), as_rows(jnp.concatenate([bias_unit, z]), batch))
+            read, by = np.tile(np.arange(d), len(readers)), np.repeat(readers, d)
+        edges = np.concatenate([np.stack([read + 1, by + d + 1], axis=1), self.edges[~from_input] + (d - k)])
+        weights = jnp.concatenate([w_raw[read, by], params["w"][~from_input]])
+        order = np.lexsort((edges[:, 0], edges[:, 1]))
+        edges = edges[order]
+        edges.setflags(write=False)
+        return replace(self, inputs=d, edges=edges), {"w": weights[order], "b": b}
+
+    def fold_outputs(self, params: Params, mean: Array, scale: Array) -> Params:
+        """w_ij' = s_i w_ij and b_i' = s_i b_i + m_i for the output neurons i."""
+        if not self.biased[self.hidden :].all():
+            raise ValueError("an output has no bias to take up the mean of the targets; connect neuron 0 to it")
+        s = jnp.concatenate([jnp.ones(self.hidden, scale.dtype), scale])
+        m = jnp.concatenate([jnp.zeros(self.hidden, mean.dtype), mean])
+        return {"w": params["w"] * s[self._ends[1]], "b": params["b"] * s + m}
 
     def rows(self) -> Sequence[tuple[str, ...]]:
         """The lines of `describe`: one a level, or a summary where there are too many."""
         lines = [("input", str(self.inputs), "", "", "", "")]
-        fan_ins, biased = self.fan_ins, self.biased
-        for number, (neurons, activation) in enumerate(self.groups, start=1):
+        for neurons, activation in self.groups:
             k = neurons - self.inputs - 1
-            last = number == len(self.groups)
-            name = "output" if last else f"level {self.depths[neurons[0]]}"
-            reads = f"{fan_ins[k].min()} to {fan_ins[k].max()} neurons each"
-            edges, biases = int(fan_ins[k].sum()), int(biased[k].sum())
-            shown = "(likelihood)" if last else activation.name
-            lines.append((name, str(len(neurons)), shown, reads, f"{edges} + {biases}", f"{edges + biases:,}"))
+            last = len(lines) == len(self.groups)
+            name, kind = ("output", "(likelihood)") if last else (f"level {self.depths[neurons[0]]}", activation.name)
+            reads = f"{self.fan_ins[k].min()} to {self.fan_ins[k].max()} neurons each"
+            edges, biases = int(self.fan_ins[k].sum()), int(self.biased[k].sum())
+            lines.append((name, str(len(k)), kind, reads, f"{edges} + {biases}", f"{edges + biases:,}"))
         if len(lines) > 2 * MOST_BLOCK_LAYERS:
             cut = len(lines) - 2 * (MOST_BLOCK_LAYERS - 1)
-            middle = ("...", "", "", f"({cut} more levels)", "", "")
-            lines[MOST_BLOCK_LAYERS : len(lines) - MOST_BLOCK_LAYERS + 2] = [middle]
+            lines[MOST_BLOCK_LAYERS : MOST_BLOCK_LAYERS + cut] = [("...", "", "", f"({cut} more levels)", "", "")]
         return lines
 
 
@@ -216,6 +249,5 @@ def choose_evaluation(network: Dag) -> Evaluation:
     """Blocks for few, well filled levels; a sweep otherwise."""
     if len(network.groups) > MOST_BLOCK_LAYERS:
         return "sweep"
-    layered, _ = network.layered
-    places = sum(layered.fan_in(layer) * layer.size for layer in layered.layers)
+    places = sum(table.size for table in network.blocks.tables)
     return "blocks" if len(network.edges) >= LEAST_BLOCK_DENSITY * places else "sweep"

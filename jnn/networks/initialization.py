@@ -5,8 +5,10 @@ sigmoids are neither linear nor saturated (LeCun et al., Efficient BackProp, 199
 drops half of it, passes the variance on (He et al., 2015: gain √2). Each activation names its gain.
 """
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -24,45 +26,56 @@ class Initializer(Protocol):
         ...
 
 
-def _drawn(draw: Callable[..., Array], key: Key[Array, ""], shape: tuple[int, ...], *arguments: Any) -> Array:
-    """What `draw` draws for the shape, drawn in one dimension, which compiles several times as fast, to the same."""
-    return draw(key, (math.prod(shape),), *arguments).reshape(shape)
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class _Independent(Initializer):
+    """Draws each weight by itself, uniform within ± width or normal with that standard deviation."""
+
+    uniform: bool = field(metadata={"static": True})
+    width: Any = None  # None: such that the standard deviation is gain / √fan-in
+
+    def __call__(self, key: Key[Array, ""], shape: tuple[int, ...], fan_in: Any, gain: Any, dtype: Any) -> Array:
+        if self.width is not None:
+            width = jnp.asarray(self.width, dtype)
+        else:
+            width = jnp.asarray(gain / jnp.sqrt(jnp.maximum(jnp.asarray(fan_in), 1)), dtype)
+            width = width * np.sqrt(3).astype(dtype) if self.uniform else width
+        unit = jax.random.uniform(key, shape, dtype, -1, 1) if self.uniform else jax.random.normal(key, shape, dtype)
+        return unit * width
 
 
-def _deviation(fan_in: Any, gain: Any, dtype: Any) -> Array:
-    return jnp.asarray(np.asarray(gain) / np.sqrt(np.maximum(fan_in, 1)), dtype)
+fan_in_normal: Initializer = _Independent(uniform=False)
+"""Normal with standard deviation gain / √fan-in (LeCun et al. 1998; He et al. 2015)."""
+
+fan_in_uniform: Initializer = _Independent(uniform=True)
+"""Uniform with standard deviation gain / √fan-in, so within ± gain √(3 / fan-in)."""
 
 
-def fan_in_normal(
-    key: Key[Array, ""], shape: tuple[int, ...], fan_in: Any, gain: Any, dtype: Any
-) -> Float[Array, "..."]:
-    """Normal with standard deviation gain / √fan-in (LeCun et al. 1998; He et al. 2015)."""
-    return _drawn(jax.random.normal, key, shape, dtype) * _deviation(fan_in, gain, dtype)
+def uniform(bound: Any) -> Initializer:
+    """Uniform within ± bound, a leaf of a pytree, whatever the fan-in (Proben1 draws within ± 0.01)."""
+    return _Independent(uniform=True, width=bound)
 
 
-def fan_in_uniform(
-    key: Key[Array, ""], shape: tuple[int, ...], fan_in: Any, gain: Any, dtype: Any
-) -> Float[Array, "..."]:
-    """Uniform with standard deviation gain / √fan-in, so within ± gain √(3 / fan-in)."""
-    half_width = _deviation(fan_in, gain, dtype) * np.sqrt(3).astype(dtype)
-    return _drawn(jax.random.uniform, key, shape, dtype, -1, 1) * half_width
+def normal(deviation: Any) -> Initializer:
+    """Normal with the given standard deviation, a leaf of a pytree, whatever the fan-in."""
+    return _Independent(uniform=False, width=deviation)
 
 
-def uniform(bound: float) -> Initializer:
-    """Uniform within ± bound, whatever the fan-in (Proben1 draws within ± 0.01)."""
-
-    def draw(key: Key[Array, ""], shape: tuple[int, ...], fan_in: Any, gain: Any, dtype: Any) -> Array:
-        del fan_in, gain
-        return _drawn(jax.random.uniform, key, shape, dtype, -bound, bound)
-
-    return draw
-
-
-def normal(deviation: float) -> Initializer:
-    """Normal with the given standard deviation, whatever the fan-in."""
-
-    def draw(key: Key[Array, ""], shape: tuple[int, ...], fan_in: Any, gain: Any, dtype: Any) -> Array:
-        del fan_in, gain
-        return _drawn(jax.random.normal, key, shape, dtype) * jnp.asarray(deviation, dtype)
-
-    return draw
+def draw_layers(
+    initializer: Initializer, key: Key[Array, ""], layers: Sequence[tuple[tuple[int, int], int, float]], dtype: Any
+) -> list[Float[Array, "_ _"]]:
+    """The weights of layers, each given by its shape (fan-in, size), its fan-in, and its activation's gain."""
+    if not isinstance(initializer, _Independent):
+        keys = jax.random.split(key, len(layers))
+        return [initializer(k, *layer, dtype) for k, layer in zip(keys, layers, strict=True)]
+    # All layers' at once, which compiles faster.
+    shapes, *others = zip(*layers, strict=True)
+    sizes = [math.prod(shape) for shape in shapes]
+    wide = jnp.promote_types(dtype, jnp.float32)
+    fan_in, gain = (
+        jnp.concatenate([jnp.full(size, value, wide) for size, value in zip(sizes, values, strict=True)])
+        for values in others
+    )
+    drawn = initializer(key, (sum(sizes),), fan_in, gain, dtype)
+    ends = itertools.accumulate(sizes)
+    return [drawn[end - size : end].reshape(shape) for end, size, shape in zip(ends, sizes, shapes, strict=True)]

@@ -4,17 +4,16 @@ import itertools
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, Num
+from jaxtyping import Array, Float, Key
 
 from jnn import activations
 from jnn.activations import Activation
-from jnn.networks.base import Hidden, Network, Params, Trace, as_rows, one_each
-from jnn.networks.initialization import Initializer, fan_in_normal
+from jnn.networks.base import Hidden, Network, Params, Trace, as_rows, laid_out, one_each
+from jnn.networks.initialization import Initializer, draw_layers
 
 
 @dataclass(frozen=True)
@@ -26,11 +25,8 @@ class Layer:
     sources: tuple[int, ...]
 
 
-class LayerTrace(NamedTuple):
-    """A forward pass by layer, examples as columns: `a[l]` of layer l + 1, `z[l]` of layer l, `z[0] = x`."""
-
-    a: tuple[Float[Array, "_ n"], ...]
-    z: tuple[Float[Array, "_ n"], ...]
+Columns = tuple[Float[Array, "_ n"], ...]
+"""One array for each layer, examples as columns."""
 
 
 @dataclass(frozen=True)
@@ -68,25 +64,13 @@ class Layered(Network):
         """The number of weights, biases included."""
         return sum((self.fan_in(layer) + 1) * layer.size for layer in self.layers)
 
-    def init(
-        self,
-        key: Key[Array, ""],
-        *,
-        weights: Initializer = fan_in_normal,
-        bias: float = 0.0,
-        dtype: Any = jnp.float32,
-    ) -> Params:
-        """Draw initial parameters; see `Network.init`."""
-        keys = jax.random.split(key, len(self.layers))
-        return tuple(
-            {
-                "W": weights(k, (self.fan_in(layer), layer.size), self.fan_in(layer), layer.activation.gain, dtype),
-                "b": jnp.full(layer.size, bias, dtype),
-            }
-            for k, layer in zip(keys, self.layers, strict=True)
-        )
+    def drawn(self, key: Key[Array, ""], weights: Initializer, bias: float, dtype: Any) -> Params:
+        """The weights of all layers, the biases equal."""
+        shapes = [((self.fan_in(h), h.size), self.fan_in(h), h.activation.gain) for h in self.layers]
+        drawn = draw_layers(weights, key, shapes, dtype)
+        return tuple({"W": w, "b": jnp.full(w.shape[1], bias, dtype)} for w in drawn)
 
-    def forward(self, params: Params, x: Float[Array, "d n"]) -> tuple[Float[Array, "K n"], LayerTrace]:
+    def forward(self, params: Params, x: Float[Array, "d n"]) -> tuple[Float[Array, "K n"], Trace]:
         """a_l = Σ_s W_lsᵀ z_s + b_l and z_l = h_l(a_l), layer after layer (slide "Backpropagation V", forward pass)."""
         z: list[Array] = [x]
         a: list[Array] = []
@@ -96,38 +80,111 @@ class Layered(Network):
             products = (p["W"][rows].T @ z[s] for s, rows in self.blocks(layer))
             bias: Array = p["b"][:, None]
             a.append(sum(products, start=bias))
-        return a[-1], LayerTrace(tuple(a), tuple(z))
+        return a[-1], Trace(tuple(a), tuple(z))
 
-    def trace(self, params: Params, x: Num[Array | np.ndarray, "*batch d"]) -> Trace:
-        """The forward pass with every layer's `a` and `z` kept, examples as rows."""
-        columns, batch = self.columns(params, x)
-        _, kept = self.forward(params, columns)
-        return Trace(tuple(as_rows(a, batch) for a in kept.a), tuple(as_rows(z, batch) for z in kept.z))
+    def backward(self, params: Params, kept: Trace, delta: Float[Array, "K n"]) -> tuple[Columns, Float[Array, "d n"]]:
+        """δ_l = h_l'(a_l) ⊙ Σ_k W_kl δ_k, layer before layer (slide "Backpropagation IV"); and Σ_k W_k0 δ_k = ∂E/∂x."""
+        count = len(self.layers)
+        found: list[Array] = [delta] * count
+        # Σ_k W_kl δ_k by source l, filled while the layers k > l are visited.
+        pulled: list[Array | None] = [None] * count
+        for number in range(count, 0, -1):
+            layer = self.layers[number - 1]
+            if number < count:
+                total = pulled[number]
+                slope = layer.activation.derivative(kept.a[number - 1])
+                found[number - 1] = jnp.zeros_like(slope) if total is None else slope * total
+            for source, rows in self.blocks(layer):
+                product = laid_out(params[number - 1]["W"][rows]) @ found[number - 1]
+                before = pulled[source]
+                pulled[source] = product if before is None else before + product
+        by_inputs = pulled[0]
+        return tuple(found), jnp.zeros_like(kept.z[0]) if by_inputs is None else by_inputs
+
+    def gradients(self, kept: Trace, deltas: Columns) -> Params:
+        """∂E/∂w_ij = Σ_n δ_i z_j and ∂E/∂w_i0 = Σ_n δ_i (slide "Backpropagation II"), summed over the examples."""
+        return tuple(
+            # (δ zᵀ)ᵀ, not z δᵀ: by neuron, as the training program keeps weights (see `jnn.training.packing`).
+            {"W": jnp.concatenate([delta @ kept.z[s].T for s in layer.sources], axis=1).T, "b": jnp.sum(delta, axis=1)}
+            for layer, delta in zip(self.layers, deltas, strict=True)
+        )
+
+    def per_example_gradients(self, kept: Trace, deltas: Columns) -> Params:
+        """∂E^n/∂w_ij = δ_i z_j for every example n: one outer product each, examples on the first axis."""
+        read = [jnp.concatenate([kept.z[s] for s in layer.sources]) for layer in self.layers]
+        return tuple(
+            {"W": z.T[:, :, None] * delta.T[:, None, :], "b": delta.T} for z, delta in zip(read, deltas, strict=True)
+        )
+
+    def squared_norms(self, kept: Trace, deltas: Columns) -> Float[Array, "n"]:
+        """Σ_ij (δ_i z_j)² = Σ_layers ‖δ‖² (1 + ‖z‖²) for every example (Goodfellow 2015)."""
+        squares = [jnp.sum(z * z, axis=0) for z in kept.z]
+        total = jnp.zeros_like(squares[0])
+        for layer, delta in zip(self.layers, deltas, strict=True):
+            total += jnp.sum(delta * delta, axis=0) * (1 + sum(squares[s] for s in layer.sources))
+        return total
+
+    def traced(self, kept: Trace) -> Trace:
+        """By layer, as it is."""
+        return kept
+
+    def deltas_as_rows(self, deltas: Columns, batch: tuple[Any, ...]) -> tuple[Float[Array, "..."], ...]:
+        """δ of each layer, examples as rows."""
+        return tuple(as_rows(delta, batch) for delta in deltas)
+
+    def decay_mask(self, counted: np.ndarray) -> Params:
+        """All weights but biases and those into outputs that are not counted."""
+        layers = [{"W": np.array(True), "b": np.array(False)} for _ in self.layers]
+        layers[-1]["W"] = counted[None, :]
+        return tuple(layers)
+
+    def fold_inputs(self, params: Params, mean: Array, matrix: Array, *, diagonal: bool) -> "tuple[Layered, Params]":
+        """W' = A W and b' = b − m A W, for the weights W of every layer that reads the inputs."""
+        del diagonal
+        folded = []
+        for layer, p in zip(self.layers, params, strict=True):
+            b, blocks = p["b"], []
+            for source, rows in self.blocks(layer):
+                w = p["W"][rows]
+                if source == 0:
+                    w = matrix.astype(w.dtype) @ w
+                    b = b - mean.astype(b.dtype) @ w
+                blocks.append(w)
+            folded.append({"W": jnp.concatenate(blocks), "b": b})
+        return Layered(matrix.shape[0], self.layers), tuple(folded)
+
+    def fold_outputs(self, params: Params, mean: Array, scale: Array) -> Params:
+        """w_ij' = s_i w_ij and b_i' = s_i b_i + m_i for the output neurons i."""
+        *hidden, last = params
+        return (*hidden, {"W": last["W"] * scale[None, :], "b": last["b"] * scale + mean})
+
+    def as_layers(self, params: Params) -> "tuple[Layered, Params]":
+        """This network, which is one of layers."""
+        return self, params
+
+    @property
+    def hidden_activations(self) -> tuple[Activation, ...]:
+        """Of each hidden layer."""
+        return tuple(layer.activation for layer in self.layers[:-1])
+
+    @property
+    def neurons(self) -> int:
+        """M + K."""
+        return sum(layer.size for layer in self.layers)
 
     def rows(self) -> Sequence[tuple[str, ...]]:
         """The lines of `describe`."""
         names = ["input", *(f"hidden {n}" for n in range(1, len(self.layers))), "output"]
         lines = [(names[0], str(self.inputs), "", "", "", "")]
         for name, layer in zip(names[1:], self.layers, strict=True):
-            fan_in = self.fan_in(layer)
-            lines.append(
-                (
-                    name,
-                    str(layer.size),
-                    "(likelihood)" if name == "output" else layer.activation.name,
-                    ", ".join(names[s] for s in layer.sources),
-                    f"({fan_in}, {layer.size}) + {layer.size}",
-                    f"{(fan_in + 1) * layer.size:,}",
-                )
-            )
+            rows, size = self.fan_in(layer), layer.size
+            kind = "(likelihood)" if name == "output" else layer.activation.name
+            reads = ", ".join(names[s] for s in layer.sources)
+            lines.append((name, str(size), kind, reads, f"({rows}, {size}) + {size}", f"{(rows + 1) * size:,}"))
         return lines
 
 
-def mlp(
-    sizes: Sequence[int],
-    hidden: Hidden = "tanh",
-    shortcuts: bool = False,
-) -> Layered:
+def mlp(sizes: Sequence[int], hidden: Hidden = "tanh", shortcuts: bool = False) -> Layered:
     """A multi-layer perceptron, with or without shortcut connections (slides "Multi-layer perceptron network").
 
         z_l = h_l(Σ_s W_lsᵀ z_s + b_l),   s = l − 1, or with shortcuts every s < l, the inputs (s = 0) included
@@ -155,12 +212,9 @@ def mlp(
             f"expected at least two sizes of at least 1 each, (inputs, hidden..., outputs); got {checked}. "
             "A linear model is mlp([inputs, outputs])."
         )
-    depth = len(checked) - 1
-    chosen = (*one_each(hidden, depth - 1, "hidden layer"), activations.get("identity"))
-    return Layered(
-        inputs=checked[0],
-        layers=tuple(
-            Layer(size, h, tuple(range(layer)) if shortcuts else (layer - 1,))
-            for layer, (size, h) in enumerate(zip(checked[1:], chosen, strict=True), start=1)
-        ),
+    chosen = (*one_each(hidden, len(checked) - 2, "hidden layer"), activations.get("identity"))
+    layers = (
+        Layer(size, h, tuple(range(layer)) if shortcuts else (layer - 1,))
+        for layer, (size, h) in enumerate(zip(checked[1:], chosen, strict=True), start=1)
     )
+    return Layered(checked[0], tuple(layers))

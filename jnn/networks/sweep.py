@@ -23,32 +23,23 @@ STEP_COST = 8_000
 
 @dataclass(frozen=True)
 class Schedule:
-    """The steps of a sweep; all arrays lead with the number of steps. Neurons are numbered from the inputs on.
+    """The steps of a sweep. Neurons are numbered from the inputs on; numbers one past the last mean none."""
 
-    Attributes:
-        edge: `(steps, rows, width)` edge in each slot; the number of edges where the slot is empty.
-        read: `(steps, rows, width)` the neuron that the slot reads.
-        target: `(steps, rows)` the neuron that the row belongs to; one past the last where the row is empty.
-        finished: `(steps, rows)` the target where this is its last row, else one past the last.
-        kind: `(steps,)` which activation the neurons finished in this step have.
-    """
-
-    edge: np.ndarray
-    read: np.ndarray
-    target: np.ndarray
-    finished: np.ndarray
-    kind: np.ndarray
+    edge: np.ndarray  # (steps, rows, width): the edge in each slot
+    read: np.ndarray  # (steps, rows, width): the neuron that the slot reads
+    target: np.ndarray  # (steps, rows): the neuron that the row belongs to
+    finished: np.ndarray  # (steps, rows): the target, if this is its last row
+    kind: np.ndarray  # (steps,): which activation the neurons of this step have
 
 
 class Plan(NamedTuple):
-    """A network ready to be swept: sizes, its distinct activations, edges from 0 on, and both schedules."""
+    """A network ready to be swept."""
 
     inputs: int
     hidden: int
-    outputs: int
-    kinds: tuple[Activation, ...]
-    source: np.ndarray
-    target: np.ndarray
+    kinds: tuple[Activation, ...]  # distinct ones
+    source: np.ndarray  # where each edge begins among inputs and hidden neurons
+    reader: np.ndarray  # where it ends among hidden neurons and outputs
     forward: Schedule
     backward: Schedule
 
@@ -56,83 +47,72 @@ class Plan(NamedTuple):
 def plan(inputs: int, hidden: int, outputs: int, edges: np.ndarray, neuron_activations: tuple[Activation, ...]) -> Plan:
     """Schedule a network's forward and backward sweep; `edges` as in `Dag`, neurons numbered from the bias unit."""
     source, target = edges.T - 1  # the bias unit is not swept
-    count = inputs + hidden + outputs
     kinds = tuple(dict.fromkeys(neuron_activations))
-    kind = np.zeros(count, int)
+    kind = np.zeros(inputs + hidden + outputs, int)
     kind[inputs : inputs + hidden] = [kinds.index(h) for h in neuron_activations]
-    computed = np.arange(inputs, count)
-    turned = np.arange(inputs + hidden - 1, inputs - 1, -1)
-    return Plan(
-        inputs,
-        hidden,
-        outputs,
-        kinds,
-        source,
-        target,
-        forward=_schedule(count, computed, source, target, kind),
-        backward=_schedule(count, turned, target, source, kind),
-    )
+    computed = np.arange(inputs, len(kind))
+    forward = _schedule(computed, source, target, kind)
+    backward = _schedule(computed[:hidden][::-1], target, source, kind)
+    return Plan(inputs, hidden, kinds, source, target - inputs, forward, backward)
 
 
-def _schedule(count: int, order: np.ndarray, read: np.ndarray, reader: np.ndarray, kind: np.ndarray) -> Schedule:
+def longest_paths(count: int, order: np.ndarray, read: np.ndarray, reader: np.ndarray) -> np.ndarray:
+    """One more than the longest path to any neuron that it reads, for the neurons of a topological `order`; else 0."""
+    by_reader = np.argsort(reader, kind="stable")
+    starts = np.searchsorted(reader[by_reader], np.arange(count + 1))
+    longest = np.zeros(count, int)
+    for neuron in order:
+        mine = by_reader[starts[neuron] : starts[neuron + 1]]
+        longest[neuron] = 1 + longest[read[mine]].max(initial=0)
+    return longest
+
+
+def grouped(neurons: np.ndarray, level: np.ndarray, kind: np.ndarray) -> list[np.ndarray]:
+    """Neurons of equal level and kind together, by level, then kind: what can be computed at once."""
+    ordered = neurons[np.lexsort((kind[neurons], level[neurons]))]
+    cuts = np.flatnonzero(np.diff(level[ordered]) | np.diff(kind[ordered])) + 1
+    return np.split(ordered, cuts) if len(neurons) else []
+
+
+def _schedule(order: np.ndarray, read: np.ndarray, reader: np.ndarray, kind: np.ndarray) -> Schedule:
     """Cut the sweep over the neurons `order`, a topological one, into steps; edge e lets `reader[e]` read `read[e]`."""
+    count, empty = len(kind), len(read)
     by_reader = np.argsort(reader, kind="stable")
     starts = np.searchsorted(reader[by_reader], np.arange(count + 1))
     fan = np.diff(starts)
-    level = np.zeros(count, int)
-    for neuron in order:
-        mine = by_reader[starts[neuron] : starts[neuron + 1]]
-        level[neuron] = 1 + (level[read[mine]].max() if len(mine) else 0)
-    # Neurons that can be computed together: equal level and activation.
-    groups: dict[tuple[int, int], list[int]] = {}
-    for neuron in order:
-        groups.setdefault((int(level[neuron]), int(kind[neuron])), []).append(int(neuron))
-    batches = [(key[1], np.array(groups[key])) for key in sorted(groups)]
-
-    width, height = _shape([fan[neurons] for _, neurons in batches])
-    steps: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []
-    empty = len(read)
-    for which, neurons in batches:
+    groups = grouped(order, longest_paths(count, order, read, reader), kind)
+    width, height = _shape([fan[neurons] for neurons in groups])
+    # Each row: the edges in its slots, its neuron, and that again if the row is its last.
+    rows = [np.empty((0, width + 2), int)]
+    kinds: list[int] = []
+    for neurons in groups:
         rows_of = np.maximum(1, -(-fan[neurons] // width))
         owner = np.repeat(neurons, rows_of)
         last = np.zeros(len(owner), bool)
         last[np.cumsum(rows_of) - 1] = True
         part = np.arange(len(owner)) - np.repeat(np.cumsum(rows_of) - rows_of, rows_of)
         slot = starts[owner][:, None] + part[:, None] * width + np.arange(width)
-        filled = slot < starts[owner + 1][:, None]
-        edge = np.where(filled, by_reader[np.minimum(slot, empty - 1)] if empty else 0, empty)
-        for first in range(0, len(owner), height):
-            step = slice(first, first + height)
-            missing = height - len(owner[step])
-            steps.append(
-                (
-                    which,
-                    np.pad(edge[step], ((0, missing), (0, 0)), constant_values=empty),
-                    np.pad(owner[step], (0, missing), constant_values=count),
-                    np.pad(np.where(last[step], owner[step], count), (0, missing), constant_values=count),
-                )
-            )
-    edge = np.array([s[1] for s in steps], np.int32).reshape(-1, height, width)
-    return Schedule(
-        edge=edge,
-        read=np.append(read, 0)[edge].astype(np.int32),
-        target=np.array([s[2] for s in steps], np.int32).reshape(-1, height),
-        finished=np.array([s[3] for s in steps], np.int32).reshape(-1, height),
-        kind=np.array([s[0] for s in steps], np.int32),
-    )
+        edge = np.append(by_reader, empty)[np.where(slot < starts[owner + 1][:, None], slot, empty)]
+        missing = -len(owner) % height
+        rows.append(np.column_stack([edge, owner, np.where(last, owner, count)]))
+        rows.append(np.tile([empty] * width + [count, count], (missing, 1)))
+        kinds += [int(kind[neurons[0]])] * ((len(owner) + missing) // height)
+    steps = np.concatenate(rows).astype(np.int32).reshape(-1, height, width + 2)
+    edge, target, finished = steps[..., :width], steps[..., width], steps[..., width + 1]
+    return Schedule(edge, np.append(read, 0).astype(np.int32)[edge], target, finished, np.array(kinds, np.int32))
 
 
 def _shape(fans: list[np.ndarray]) -> tuple[int, int]:
     """The slots in a row and the rows in a step that cost least, over a batch of 32 examples."""
-    most = max((int(f.max()) for f in fans if len(f)), default=1)
+    most = max((int(f.max()) for f in fans), default=1)
     widths = sorted({1 << p for p in range(most.bit_length() + 1)} | {max(most, 1)})
 
-    def cost(width: int, height: int) -> int:
+    def cost(shape: tuple[int, int]) -> int:
+        width, height = shape
         steps = sum(-(-int(np.maximum(1, -(-f // width)).sum()) // height) for f in fans)
         return steps * (height * (width + 4) * 32 + STEP_COST)
 
-    candidates = [(w, 1 << p) for w in widths for p in range(15)]
-    return min(candidates, key=lambda c: cost(*c)) if fans else (1, 1)
+    return min(((width, 1 << p) for width in widths for p in range(15)), key=cost) if fans else (1, 1)
 
 
 def _sums(
@@ -142,16 +122,14 @@ def _sums(
     sent: Float[Array, "neurons n"],
     finish: Callable[[Array, Array, Array], Array],
 ) -> tuple[Float[Array, "neurons n"], Float[Array, "neurons n"]]:
-    """Sweep: add to each neuron of `start` its weighted sum of `sent`, and put what `finish` makes of it into `sent`.
-
-    Writes to the neuron one past the last fall away, so that empty rows change nothing.
-    """
+    """Add to each neuron of `start` its weighted sum of `sent`, and put what `finish` makes of it into `sent`."""
     padded = jnp.append(weights, jnp.zeros((), weights.dtype))
 
     def step(carry: tuple[Array, Array], slots: tuple[Array, ...]) -> tuple[tuple[Array, Array], None]:
         total, sent = carry
         edge, read, target, finished, kind = slots
         row = jnp.sum(padded[edge][:, :, None] * sent[read], axis=1)
+        # What is written to the neuron one past the last falls away, so that empty rows change nothing.
         total = total.at[target].add(row, mode="drop")
         done = finish(kind, finished, total.at[finished].get(mode="clip"))
         return (total, sent.at[finished].set(done, mode="drop")), None
@@ -184,9 +162,8 @@ def backward(
 ) -> Float[Array, "computed n"]:
     """δ_j = h'(a_j) Σ_k w_kj δ_k of all neurons from d+1 on, the outputs' δ given (slide "Backpropagation IV")."""
     n = delta.shape[1]
-    known = plan.inputs + plan.hidden
     everything = jnp.concatenate([jnp.zeros((plan.inputs, n), a.dtype), a])
-    sent = jnp.concatenate([jnp.zeros((known, n), delta.dtype), delta])
+    sent = jnp.concatenate([jnp.zeros((plan.inputs + plan.hidden, n), delta.dtype), delta])
     slope = [kind.derivative for kind in plan.kinds] or [lambda a: a]
 
     def finish(kind: Array, finished: Array, total: Array) -> Array:

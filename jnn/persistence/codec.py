@@ -19,13 +19,17 @@ from jnn.persistence.errors import DamagedFileError, NewerFileError, PrecisionEr
 from jnn.persistence.kinds import KINDS
 
 NAMES = {kind.type: name for name, kind in KINDS.items()}
-STORED = set(DTYPES.values())
 
 
 def as_object(value: Any) -> Any:
     """What a name in `custom` stands for: a pair of functions (h, h') is the activation that networks make of it."""
     is_pair = isinstance(value, tuple) and len(value) == 2 and all(map(callable, value))
     return activations.get(value) if is_pair else value
+
+
+def _kind(value: Any) -> Any:
+    """Its type; NumPy has one for every dtype."""
+    return np.dtype if isinstance(value, np.dtype) else type(value)
 
 
 class Writer:
@@ -46,43 +50,34 @@ class Writer:
         Raises:
             UnsupportedError: for values of a type that files do not hold.
         """
-        kind = type(value)
+        kind: Any = _kind(value)
         if (name := self._own_name(value)) is not None:
             return {"$": "custom", "name": name}
         if value is None or kind in (bool, int, str) or (kind is float and math.isfinite(value)):
             return value
-        if kind is list:
-            return [self.encode(item, f"{path}.{n}") for n, item in enumerate(value)]
-        if kind is tuple:
-            return {"$": "tuple", "items": [self.encode(item, f"{path}.{n}") for n, item in enumerate(value)]}
-        if kind is dict and "$" not in value and all(type(key) is str for key in value):
-            return {key: self.encode(item, f"{path}.{key}") for key, item in value.items()}
+        if kind in (list, tuple):
+            items = [self.encode(item, f"{path}.{n}") for n, item in enumerate(value)]
+            return items if kind is list else {"$": "tuple", "items": items}
         if kind is dict:
-            return {
-                "$": "dict",
-                "items": [self.encode(list(pair), f"{path}.{n}") for n, pair in enumerate(value.items())],
-            }
+            if "$" in value or any(type(key) is not str for key in value):
+                return {"$": "dict", "items": self.encode([list(pair) for pair in value.items()], path)}
+            return self._fields(value, path)
         if isinstance(value, jax.core.Tracer):
             raise UnsupportedError(f"{path} has no value yet: call save outside of jit, vmap and grad")
         if isinstance(value, jax.Array):
-            return self._jax_array(value, path)
-        if kind is np.ndarray:
-            return {"$": "numpy", **self._array(value, path)}
-        if isinstance(value, np.generic):
-            return {"$": "scalar", **self._array(np.asarray(value), path)}
-        if isinstance(value, np.dtype):
-            kind = np.dtype
+            if not jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+                return {"$": "jax", **self._array(np.asarray(value), path)}
+            data = self._array(np.asarray(jax.random.key_data(value)), path)
+            return {"$": "key", "implementation": str(jax.random.key_impl(value)), **data}
+        if kind is np.ndarray or isinstance(value, np.generic):
+            return {"$": "numpy" if kind is np.ndarray else "scalar", **self._array(np.asarray(value), path)}
         if kind not in NAMES:
             raise UnsupportedError(
                 f"{path} is of the type {kind.__module__}.{kind.__qualname__}, which a file cannot hold. Turn it into "
                 "arrays, numbers or strings; or give it a name, save(..., custom={name: object}), and pass the same "
                 "to load"
             )
-        name = NAMES[kind]
-        return {
-            "$": name,
-            **{key: self.encode(item, f"{path}.{key}") for key, item in KINDS[name].fields(value).items()},
-        }
+        return {"$": NAMES[kind], **self._fields(KINDS[NAMES[kind]].fields(value), path)}
 
     def _own_name(self, value: Any) -> str | None:
         try:
@@ -90,28 +85,21 @@ class Writer:
         except TypeError:  # lists, arrays and whatever else is not hashable
             return None
 
-    def _jax_array(self, value: jax.Array, path: str) -> dict[str, Any]:
-        if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-            data = self._array(np.asarray(jax.random.key_data(value)), path)
-            return {"$": "key", "implementation": str(jax.random.key_impl(value)), **data}
-        return {"$": "jax", **self._array(np.asarray(value), path)}
+    def _fields(self, fields: Mapping[str, Any], path: str) -> dict[str, Any]:
+        return {key: self.encode(item, f"{path}.{key}") for key, item in fields.items()}
 
     def _array(self, array: np.ndarray, path: str) -> dict[str, Any]:
-        if array.dtype.kind in "OUS":
+        if array.dtype.kind in "OU":
             items = self.encode(array.ravel().tolist(), path)
             return {"items": items, "shape": list(array.shape), "dtype": self.encode(array.dtype, path)}
-        described = {}
-        if array.dtype.kind in "Mm":
-            described = {"dtype": self.encode(array.dtype, path)}
-            array = array.view(np.int64)
-        if array.dtype.newbyteorder("=") not in STORED:
-            known = ", ".join(sorted(map(str, STORED)))
-            raise UnsupportedError(f"{path} is an array of {array.dtype}; a file holds {known}, strings and dates")
+        if array.dtype.newbyteorder("=") not in DTYPES.values():
+            known = ", ".join(sorted(map(str, DTYPES.values())))
+            raise UnsupportedError(f"{path} is an array of {array.dtype}; a file holds {known} and strings")
         name = path
         while name in self.arrays:  # of {"a.b": ...} and {"a": {"b": ...}}
             name += "_"
         self.arrays[name] = np.asarray(array, order="C")
-        return {"array": name, **described}
+        return {"array": name}
 
 
 class Reader:
@@ -141,12 +129,10 @@ class Reader:
         name = fields.pop("$")
         if name == "custom":
             return self._custom(fields["name"])
-        if name == "tuple":
-            return tuple(self.decode(fields["items"]))
-        if name == "dict":
-            return dict(self.decode(fields["items"]))
         if name in ("jax", "numpy", "scalar", "key"):
             return self._array(name, fields)
+        if name in ("tuple", "dict"):
+            return (tuple if name == "tuple" else dict)(self.decode(fields["items"]))
         if name not in KINDS:
             raise NewerFileError(f"the file describes an object of the kind {name!r}, unknown to this jnn: update jnn")
         return KINDS[name].build(**{key: self.decode(item) for key, item in fields.items()})
@@ -160,24 +146,18 @@ class Reader:
         return as_object(self.custom[name])
 
     def _array(self, kind: str, fields: dict[str, Any]) -> Any:
-        dtype = self.decode(fields["dtype"]) if "dtype" in fields else None
         if "items" in fields:
-            array = np.empty(len(fields["items"]), dtype)
+            array = np.empty(len(fields["items"]), self.decode(fields["dtype"]))
             for n, item in enumerate(self.decode(fields["items"])):
                 array[n] = item
             array = array.reshape(fields["shape"])
         else:
-            if fields["array"] not in self.unused:
-                raise DamagedFileError(
-                    f"expected an array named {fields['array']!r} in the file, once; it is not there"
-                )
-            self.unused.remove(fields["array"])
-            array = self.arrays[fields["array"]]
-            array = array if dtype is None else array.view(dtype)
-        if kind == "numpy":
-            return array
-        if kind == "scalar":
-            return array[()]
+            if (name := fields["array"]) not in self.unused:
+                raise DamagedFileError(f"expected an array named {name!r} in the file, once; it is not there")
+            self.unused.remove(name)
+            array = self.arrays[name]
+        if kind in ("numpy", "scalar"):
+            return array if kind == "numpy" else array[()]
         moved = jnp.asarray(array)
         if moved.dtype != array.dtype:
             raise PrecisionError(

@@ -17,33 +17,16 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jnn.optional import needed
 from jnn.persistence.errors import DamagedFileError, ForeignFileError, NewerFileError, UnsupportedError
-from jnn.persistence.optional import needed
 
-FORMAT = 1
-"""Raised when a file of a new kind would be misread by an older jnn."""
+FORMAT = 1  # raised when a file of a new kind would be misread by an older jnn
 
-DTYPES: Mapping[str, np.dtype] = {
-    code: np.dtype(dtype)
-    for code, dtype in {
-        "BOOL": np.bool_,
-        "I8": np.int8,
-        "I16": np.int16,
-        "I32": np.int32,
-        "I64": np.int64,
-        "U8": np.uint8,
-        "U16": np.uint16,
-        "U32": np.uint32,
-        "U64": np.uint64,
-        "F8_E4M3": jnp.float8_e4m3fn,
-        "F8_E5M2": jnp.float8_e5m2,
-        "BF16": jnp.bfloat16,
-        "F16": np.float16,
-        "F32": np.float32,
-        "F64": np.float64,
-        "C64": np.complex64,
-    }.items()
-}
+_NAMES = """
+    BOOL=bool I8=int8 I16=int16 I32=int32 I64=int64 U8=uint8 U16=uint16 U32=uint32 U64=uint64 C64=complex64
+    F8_E4M3=float8_e4m3fn F8_E5M2=float8_e5m2 BF16=bfloat16 F16=float16 F32=float32 F64=float64
+"""
+DTYPES: Mapping[str, np.dtype] = {code: jnp.dtype(name) for code, name in (pair.split("=") for pair in _NAMES.split())}
 """What an array in a file may hold, by safetensors' name of it."""
 
 BLANK = b"0" * 64
@@ -52,12 +35,7 @@ LONGEST_HEADER = 100_000_000  # safetensors' own limit
 
 
 def sealed(description: Any, arrays: dict[str, np.ndarray]) -> list[bytes | memoryview]:
-    """The file's bytes, in pieces.
-
-    Raises:
-        UnsupportedError: if the description is too long for a header.
-        ImportError: if safetensors is not installed.
-    """
+    """The file's bytes, in pieces; UnsupportedError if the description is too long for a header."""
     needed("safetensors", extra="persistence")
     from safetensors.numpy import save as serialize
 
@@ -79,7 +57,6 @@ def opened(data: bytes | bytearray) -> tuple[Any, dict[str, np.ndarray], str]:
 
     Raises:
         ForeignFileError, DamagedFileError, NewerFileError: if it is not what `sealed` made.
-        ImportError: if safetensors is not installed.
     """
     needed("safetensors", extra="persistence")
     from safetensors import SafetensorError, deserialize
@@ -128,7 +105,6 @@ def digest(view: memoryview, at: int) -> bytes:
 
 
 def _unreadable(data: bytes | bytearray, error: Exception) -> ForeignFileError | DamagedFileError:
-    """Tell a file that `sealed` began from one that it did not."""
     if bytes(data[8 : 8 + len(OPENING)]) == OPENING:
         return DamagedFileError(
             f"the file begins as jnn writes it, but is not whole ({error}): it was cut off or changed; "

@@ -21,10 +21,6 @@ class NewerFileError(PersistenceError):
     """It was written by a newer jnn, and this one does not understand it."""
 
 
-class MismatchError(PersistenceError):
-    """Network, parameters, likelihood and transforms do not fit each other."""
-
-
 class PrecisionError(PersistenceError):
     """A number would have to be rounded: JAX's 64-bit mode is off."""
 

@@ -13,12 +13,7 @@ Path = str | os.PathLike[str]
 
 
 def read(path: Path) -> bytes:
-    """The file's bytes.
-
-    Raises:
-        MissingFileError: if there is none.
-        ForeignFileError: if it is a folder, a pipe or a device.
-    """
+    """The file's bytes; MissingFileError if there is none, ForeignFileError if it is a folder, a pipe or a device."""
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -32,8 +27,8 @@ def read(path: Path) -> bytes:
 def replace(path: Path, pieces: Iterable[bytes | bytearray | memoryview]) -> None:
     """Write a file so that at every moment, also if the process or the machine dies, the old or the new one is whole.
 
-    It is written beside the old one under a name of its own, brought to the disk, and renamed. If that fails, what was
-    written is removed; only a process that is killed can leave its `.name.….tmp` behind, which nothing reads.
+    It is written beside the old one, brought to the disk, and renamed. If that fails, what was written is removed; only
+    a process that is killed can leave its `.name.….tmp` behind, which nothing reads.
 
     Raises:
         MissingFileError: if the folder is not there.
@@ -60,15 +55,10 @@ def replace(path: Path, pieces: Iterable[bytes | bytearray | memoryview]) -> Non
         with contextlib.suppress(OSError):
             os.unlink(beside)
         raise
-    _sync(target.parent)
-
-
-def _sync(folder: pathlib.Path) -> None:
-    """Bring the new name to the disk, where the system can."""
-    if hasattr(os, "O_DIRECTORY"):
-        with contextlib.suppress(OSError):  # not every file system does; the file is whole either way
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    if hasattr(os, "O_DIRECTORY"):  # bring the new name to the disk, too, where the file system can
+        with contextlib.suppress(OSError):
+            folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
             try:
-                os.fsync(descriptor)
+                os.fsync(folder)
             finally:
-                os.close(descriptor)
+                os.close(folder)

@@ -1,11 +1,10 @@
 """Models as ONNX graphs, for runtimes that know nothing of JAX.
 
-A network in layers is a few products, sums and activations, and a general network is one in layers, with zeros where
-there is no edge. So each of ONNX' nodes stands here beside the equation it computes. A general converter from JAX does
-not take the step, relu, or a general network.
+A network in layers is a few products, sums and activations; a general network is one in layers, with zeros where there
+is no edge. A general converter from JAX does not take the step, relu, or a general network.
 """
 
-import os
+import functools
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -16,23 +15,24 @@ import numpy as np
 
 from jnn import activations, likelihoods
 from jnn.activations import Activation
-from jnn.likelihoods import Likelihood
-from jnn.networks import Dag, Layered, Network
+from jnn.likelihoods import Likelihood, OutputMap
+from jnn.model import Model
+from jnn.networks import Layered, Network
+from jnn.optional import needed
 from jnn.persistence import files
 from jnn.persistence.errors import UnsupportedError
-from jnn.persistence.model import Model
-from jnn.persistence.optional import needed
 from jnn.transforms import Affine, Squash, Standardize, Transform
 
 OPSET = 20
 """The first with every activation's node; onnxruntime has it since 1.17."""
 
 
-def export_onnx(path: str | os.PathLike[str], model: Model) -> None:
+def export_onnx(path: files.Path, model: Model) -> None:
     """Write `model.mean`, from raw inputs "x" `(n, d)` to predictions "mean" `(n, K)`, as an ONNX graph.
 
-    It computes in float32, which every runtime knows: parameters and transforms are rounded to it, if they are wider.
-    A general network becomes dense matrices, a layer for each level and activation.
+    It computes in float32, to which wider parameters are rounded. Inputs are float32 as well, unless the model's first
+    transform needs more (`Model.input_dtype`): then "x" is a tensor of doubles, and the transforms are computed in
+    float64. A general network becomes dense matrices, a layer for each level and activation.
 
     Args:
         path: where to; written like `save` writes, all or nothing.
@@ -40,24 +40,26 @@ def export_onnx(path: str | os.PathLike[str], model: Model) -> None:
 
     Raises:
         MismatchError: if the parts of the model do not fit each other.
-        UnsupportedError: for activations, likelihoods and networks of your own, which ONNX has no node for; and for
-            graphs of more than 2 GB.
+        UnsupportedError: for activations, likelihoods and networks of your own, and for graphs of more than 2 GB.
         ImportError: if onnx is not installed.
     """
     needed("onnx", extra="onnx")
     import onnx
 
     model.check()
-    graph = _Graph(onnx)
+    graph = _Graph(onnx, wide=model.input_dtype == np.float64 and jax.tree.leaves(model.params)[0].dtype != np.float64)
     x = "x"
     for transform in model.transforms:
         x = _applied(graph, transform, x)
+    if graph.wide:  # behind the transforms everything is float32
+        graph.real = np.float32
+        x = graph.node("Cast", x, to=onnx.TensorProto.FLOAT)
     a = _network(graph, model.network, model.params, len(model.members), x)
-    mean = _mean(graph, model.likelihood, model.network.outputs, a)
+    mean = _mapped(graph, model.likelihood, model.network.outputs, a)
     if model.target_transform is not None:
         mean = _undone(graph, model.target_transform, mean)
     for _ in model.members:
-        mean = graph.node("ReduceMean", mean, graph.index(0), keepdims=0)
+        mean = graph.node("ReduceMean", mean, graph.constant([0], np.int64), keepdims=0)
     graph.node("Identity", mean, output="mean")
     try:
         outputs = model.likelihood.target_components(model.network.outputs)
@@ -68,34 +70,29 @@ def export_onnx(path: str | os.PathLike[str], model: Model) -> None:
 
 
 class _Graph:
-    """The nodes of a graph, in order."""
+    """The nodes of a graph, in order, each named by its output."""
 
-    def __init__(self, onnx: ModuleType) -> None:
+    def __init__(self, onnx: ModuleType, wide: bool) -> None:
         self.onnx: Any = onnx
+        self.wide = wide
+        self.real: Any = np.float64 if wide else np.float32
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
-    def constant(self, value: Any, dtype: Any = np.float32) -> str:
-        """An array in the file."""
+    def constant(self, value: Any, dtype: Any = None) -> str:
         name = f"constant_{len(self.constants)}"
-        array = np.asarray(np.asarray(value).astype(dtype), order="C")
+        array = np.asarray(np.asarray(value).astype(dtype or self.real), order="C")
         self.constants.append(self.onnx.numpy_helper.from_array(array, name))
         return name
 
-    def index(self, number: int) -> str:
-        """A position or an axis, as operators take it."""
-        return self.constant([number], np.int64)
-
     def node(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
-        """Add a node, and return the name of its output."""
         name = output or f"{operator.lower()}_{len(self.nodes)}"
         self.nodes.append(self.onnx.helper.make_node(operator, inputs, [name], **attributes))
         return name
 
     def model(self, inputs: int, outputs: int) -> Any:
-        """The whole, checked."""
         helper, real = self.onnx.helper, self.onnx.TensorProto.FLOAT
-        x = helper.make_tensor_value_info("x", real, ["n", inputs])
+        x = helper.make_tensor_value_info("x", self.onnx.TensorProto.DOUBLE if self.wide else real, ["n", inputs])
         mean = helper.make_tensor_value_info("mean", real, ["n", outputs])
         graph = helper.make_graph(self.nodes, "jnn", [x], [mean], self.constants)
         opset = [helper.make_opsetid("", OPSET)]
@@ -110,15 +107,11 @@ class _Graph:
 
 def _network(graph: _Graph, network: Network, params: Any, members: int, x: str) -> str:
     """The outputs' pre-activations, a_l = Σ_s z_s @ W_ls + b_l and z_l = h_l(a_l) layer after layer."""
-    if isinstance(network, Dag):
-        matrices = network.matrices
-        for _ in range(members):
-            matrices = jax.vmap(matrices)
-        layered, params = network.layered[0], matrices(jax.tree.map(jnp.asarray, params))
-    elif isinstance(network, Layered):
-        layered = network
-    else:
+    as_layers = network.as_layers
+    layered = as_layers(jax.tree.map(lambda leaf: leaf[(0,) * members], params))[0]
+    if not isinstance(layered, Layered):
         raise UnsupportedError(f"expected a network of jnn's own, got {type(network).__name__}; use export instead")
+    params = _of_each(members, lambda params: as_layers(params)[1])(jax.tree.map(jnp.asarray, params))
     z, a = [x], ""
     for number, (layer, p) in enumerate(zip(layered.layers, params, strict=True)):
         if number:
@@ -128,6 +121,10 @@ def _network(graph: _Graph, network: Network, params: Any, members: int, x: str)
         for source, rows in layered.blocks(layer):
             a = graph.node("Add", graph.node("MatMul", z[source], graph.constant(w[..., rows, :])), a)
     return a
+
+
+_NODES = {name.lower(): name for name in ("Elu", "Mish", "Relu", "Selu", "Softplus", "Softsign", "Tanh")}
+_NODES |= {"celu": "Elu", "hard_silu": "HardSwish", "leaky_relu": "LeakyRelu", "logistic": "Sigmoid"}  # α = 1 or 0.01
 
 
 def _activated(graph: _Graph, activation: Activation, a: str) -> str:
@@ -141,24 +138,14 @@ def _activated(graph: _Graph, activation: Activation, a: str) -> str:
         return node("Where", node("Less", a, number(0)), node("Reciprocal", larger), larger)
 
     known: dict[str, Callable[[], str]] = {
+        **{name: functools.partial(node, operator, a) for name, operator in _NODES.items()},
         "identity": lambda: a,
         "step": lambda: node("Cast", node("Greater", a, number(0)), to=graph.onnx.TensorProto.FLOAT),
-        "tanh": lambda: node("Tanh", a),
-        "relu": lambda: node("Relu", a),
-        "logistic": lambda: node("Sigmoid", a),
-        "softsign": lambda: node("Softsign", a),
-        "leaky_relu": lambda: node("LeakyRelu", a, alpha=0.01),
         "relu6": lambda: node("Clip", a, number(0), number(6)),
         "hard_tanh": lambda: node("Clip", a, number(-1), number(1)),
         "hard_sigmoid": lambda: node("HardSigmoid", a, alpha=1 / 6, beta=0.5),
-        "hard_silu": lambda: node("HardSwish", a),
-        "elu": lambda: node("Elu", a, alpha=1.0),
-        "celu": lambda: node("Elu", a, alpha=1.0),
-        "selu": lambda: node("Selu", a),
-        "softplus": lambda: node("Softplus", a),
         "log_sigmoid": lambda: node("Neg", node("Softplus", node("Neg", a))),
         "silu": lambda: node("Mul", a, node("Sigmoid", a)),
-        "mish": lambda: node("Mish", a),
         "gelu": lambda: node("Gelu", a, approximate="tanh"),
         "gelu_exact": lambda: node("Gelu", a, approximate="none"),
         "squareplus": squareplus,
@@ -170,7 +157,28 @@ def _activated(graph: _Graph, activation: Activation, a: str) -> str:
     return known[activation.name]()
 
 
-# --- What stands before and behind it
+def _mapped(graph: _Graph, rule: Likelihood | OutputMap, outputs: int, a: str) -> str:
+    """E[y | a] of a likelihood, σ(a) of an output map."""
+    match rule:
+        case likelihoods.GeneralRule():
+            return _mapped(graph, rule.error, outputs, _mapped(graph, rule.output, outputs, a))
+        case likelihoods.Elementwise():
+            return _activated(graph, rule.activation, a)
+        case likelihoods.Gaussian():
+            return a
+        case likelihoods.HeteroscedasticGaussian():
+            return graph.node("Slice", a, *(graph.constant([n], np.int64) for n in (0, outputs // 2, -1)))
+        case likelihoods.Bernoulli():
+            return graph.node("Sigmoid", a)
+        case likelihoods.Categorical() | likelihoods.Softmax():
+            return graph.node("Softmax", a, axis=-1)
+        case likelihoods.Poisson():
+            return graph.node("Exp", a)
+    what = "an output map" if isinstance(rule, OutputMap) else "a likelihood"
+    raise UnsupportedError(f"expected {what} of jnn's own, got {type(rule).__name__}; use export instead")
+
+
+# --- Transforms
 
 
 def _rows(array: Any) -> np.ndarray:
@@ -187,7 +195,9 @@ def _applied(graph: _Graph, transform: Transform, x: str) -> str:
     centered = graph.node("Sub", x, graph.constant(_rows(transform.mean)))
     if isinstance(transform, Standardize):
         return graph.node("Div", centered, graph.constant(_rows(transform.scale)))
-    return graph.node("MatMul", centered, graph.constant(_matrix(transform, lambda t: t.matrix)))
+    return graph.node(
+        "MatMul", centered, graph.constant(_of_each(len(transform.shape) - 1, lambda t: t.matrix)(transform))
+    )
 
 
 def _undone(graph: _Graph, transform: Transform, z: str) -> str:
@@ -198,7 +208,9 @@ def _undone(graph: _Graph, transform: Transform, z: str) -> str:
     if isinstance(transform, Standardize):
         scaled = graph.node("Mul", z, graph.constant(_rows(transform.scale)))
     else:
-        scaled = graph.node("MatMul", z, graph.constant(_matrix(transform, lambda t: t.inverse)))
+        scaled = graph.node(
+            "MatMul", z, graph.constant(_of_each(len(transform.shape) - 1, lambda t: t.inverse)(transform))
+        )
     return graph.node("Add", scaled, graph.constant(_rows(transform.mean)))
 
 
@@ -206,40 +218,11 @@ def _root(graph: _Graph, transform: Squash, x: str, sign: str) -> str:
     """√(1 ± (x / c)²), and of a column that stays as it is 1."""
     ratio = graph.node("Mul", x, graph.constant(_rows(1 / np.asarray(transform.bound))))
     ratio = graph.node("Clip", ratio, graph.constant(-1e18), graph.constant(1e18))  # its square is to be finite
-    one = graph.constant(np.ones(1))
-    return graph.node("Sqrt", graph.node(sign, one, graph.node("Mul", ratio, ratio)))
+    return graph.node("Sqrt", graph.node(sign, graph.constant(np.ones(1)), graph.node("Mul", ratio, ratio)))
 
 
-def _matrix(transform: Affine, matrix: Callable[[Affine], jax.Array]) -> jax.Array:
-    for _ in transform.mean.shape[:-1]:
-        matrix = jax.vmap(matrix)
-    return matrix(transform)
-
-
-def _mean(graph: _Graph, likelihood: Likelihood, outputs: int, a: str) -> str:
-    """E[y | a]."""
-    match likelihood:
-        case likelihoods.GeneralRule():
-            return _mean(graph, likelihood.error, outputs, _output(graph, likelihood.output, a))
-        case likelihoods.Gaussian():
-            return a
-        case likelihoods.HeteroscedasticGaussian():
-            first, half, last = map(graph.index, (0, outputs // 2, -1))
-            return graph.node("Slice", a, first, half, last)
-        case likelihoods.Bernoulli():
-            return graph.node("Sigmoid", a)
-        case likelihoods.Categorical():
-            return graph.node("Softmax", a, axis=-1)
-        case likelihoods.Poisson():
-            return graph.node("Exp", a)
-    raise UnsupportedError(f"expected a likelihood of jnn's own, got {type(likelihood).__name__}; use export instead")
-
-
-def _output(graph: _Graph, output: likelihoods.OutputMap, a: str) -> str:
-    """z = σ(a)."""
-    match output:
-        case likelihoods.Softmax():
-            return graph.node("Softmax", a, axis=-1)
-        case likelihoods.Elementwise():
-            return _activated(graph, output.activation, a)
-    raise UnsupportedError(f"expected an output map of jnn's own, got {type(output).__name__}; use export instead")
+def _of_each(members: int, f: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`f` over so many leading axes."""
+    for _ in range(members):
+        f = jax.vmap(f)
+    return f

@@ -5,21 +5,20 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
+from jnn.model import Model
 from jnn.persistence import container, files
 from jnn.persistence.codec import Reader, Writer
 from jnn.persistence.errors import DamagedFileError, PersistenceError, UnsupportedError
-from jnn.persistence.model import Model
 
 
-def save(path: str | os.PathLike[str], model: Model, *, custom: Mapping[str, Any] | None = None) -> None:
-    """Save a model as one safetensors file, exact to the bit.
+def save(path: files.Path, model: Model, *, custom: Mapping[str, Any] | None = None) -> None:
+    """Save a model as one safetensors file, exact to the bit; the rest is a description in its header.
 
-    The arrays are safetensors, which many programs read; the rest is a description in the header. If anything goes
-    wrong, an older file of that name stays as it was.
+    If anything goes wrong, an older file of that name stays as it was.
 
     Args:
         path: where to; any suffix will do, ".safetensors" is usual.
-        model: what to save. It must fit together (see `Model.check`).
+        model: what to save.
         custom: names for your own objects in it, which a file cannot hold because they are code: activations (or pairs
             (h, h')), likelihoods, labels of a class of your own. `load` needs the same.
 
@@ -28,7 +27,6 @@ def save(path: str | os.PathLike[str], model: Model, *, custom: Mapping[str, Any
         UnsupportedError: if a part cannot be saved, with what to do about it.
         MissingFileError: if the folder does not exist.
         ImportError: if safetensors is not installed.
-        OSError: if the disk fails, is full, or may not be written to.
 
     >>> import pathlib, tempfile, jax, jnn
     >>> from jnn import likelihoods, persistence
@@ -49,7 +47,8 @@ def save(path: str | os.PathLike[str], model: Model, *, custom: Mapping[str, Any
         )
     model.check()
     writer = Writer(custom or {})
-    description = _described(writer, model)
+    parts = {name: getattr(model, name) for name in Model.__dataclass_fields__} | {"extra": dict(model.extra)}
+    description = {"$": "model", **{name: writer.encode(value, name) for name, value in parts.items()}}
     pieces = container.sealed(description, writer.arrays)
     try:  # what cannot be read must not replace what can
         _built(b"".join(pieces), custom or {})
@@ -58,16 +57,10 @@ def save(path: str | os.PathLike[str], model: Model, *, custom: Mapping[str, Any
     files.replace(path, pieces)
 
 
-def load(path: str | os.PathLike[str], *, custom: Mapping[str, Any] | None = None) -> Model:
-    """Load a model that `save` wrote. No code in the file is run, and nothing is imported by a name in it.
+def load(path: files.Path, *, custom: Mapping[str, Any] | None = None) -> Model:
+    """Load a model that `save` wrote, equal in every bit and type; JAX arrays are on JAX's default device.
 
-    Args:
-        path: the file.
-        custom: the objects that were given to `save` as `custom`, by the same names.
-
-    Returns:
-        The model, equal in every bit and type. NumPy arrays are NumPy arrays again, JAX arrays are on JAX's default
-        device.
+    No code in the file is run, and nothing is imported by a name in it. `custom` is what was given to `save`.
 
     Raises:
         MissingFileError: if there is no such file.
@@ -76,7 +69,6 @@ def load(path: str | os.PathLike[str], *, custom: Mapping[str, Any] | None = Non
         NewerFileError: if a newer jnn wrote it, and this one does not understand it.
         PrecisionError: if it has 64-bit numbers, and JAX's 64-bit mode is off.
         UnsupportedError: if it needs an object that `custom` does not have.
-        MismatchError: if its parameters are not those of its network.
         ImportError: if safetensors is not installed.
     """
     try:
@@ -85,21 +77,7 @@ def load(path: str | os.PathLike[str], *, custom: Mapping[str, Any] | None = Non
         raise type(error)(f"{os.fspath(path)}: {error}") from None
 
 
-_SENSELESS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error)
-"""What building objects of a description can raise that no `save` wrote, though its checksum is right."""
-
-
-def _described(writer: Writer, model: Model) -> dict[str, Any]:
-    """The model's description, its parts named as they are in the file."""
-    parts = {"$": "model"}
-    for name in Model.__dataclass_fields__:
-        value = getattr(model, name)
-        parts[name] = writer.encode(dict(value) if name == "extra" else value, name)
-    return parts
-
-
 def _built(data: bytes, custom: Mapping[str, Any]) -> Model:
-    """The model in a file's bytes."""
     description, arrays, version = container.opened(data)
     reader = Reader(arrays, custom)
     try:
@@ -111,7 +89,7 @@ def _built(data: bytes, custom: Mapping[str, Any]) -> Model:
         model.check()
     except PersistenceError:
         raise
-    except _SENSELESS as error:
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error) as error:
         raise DamagedFileError(
             f"the file is whole, but its description is not one that jnn writes ({error}). It says that jnn {version} "
             "wrote it; update jnn, or save again"

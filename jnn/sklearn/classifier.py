@@ -1,22 +1,22 @@
 """The classifier."""
 
-import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse
 from sklearn.base import ClassifierMixin
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import assert_all_finite, check_consistent_length, column_or_1d
 
 from jnn.likelihoods import Bernoulli, Categorical, Likelihood
-from jnn.sklearn import files
-from jnn.sklearn.base import MLP, Role, if_it_streams
-from jnn.sklearn.plan import AUTO
+from jnn.sklearn.base import MLP, Role, documented, if_it_streams
+from jnn.sklearn.recipe import AUTO
 
 
+@documented
 @dataclass(eq=False, repr=False)
 class MLPClassifier(ClassifierMixin, MLP):
     """A classifier that takes the place of `sklearn.neural_network.MLPClassifier`: same parameters, better defaults.
@@ -31,43 +31,12 @@ class MLPClassifier(ClassifierMixin, MLP):
     for each column. The error is the cross-entropy (slides "Binary classification", "Multi-class classification").
 
     Args:
-        hidden_layer_sizes: neurons of each hidden layer.
-        activation: "relu", "tanh", "logistic", "identity", any other of jnn's, or a list with one for each layer.
-        solver: "adam", "sgd", or "lbfgs" (full batch).
-        alpha: γ, weight decay. Biases are spared.
-        batch_size: examples a step.
-        learning_rate: "constant", "invscaling" or "adaptive", for "sgd".
-        learning_rate_init: the learning rate, or its first value.
-        power_t: exponent of "invscaling".
-        max_iter: the most epochs.
-        shuffle: whether each epoch takes the examples in a new order.
-        random_state: decides everything random.
-        tol: what counts as an improvement of the loss; 1e-4 by default.
-        verbose: show a bar with the risks while training (needs rich).
-        warm_start: whether `fit` goes on from the last result.
-        momentum: for "sgd".
-        nesterovs_momentum: for "sgd".
-        early_stopping: True to hold out `validation_fraction`, False to hold out nothing.
-        validation_fraction: the share held out.
-        beta_1, beta_2, epsilon: of Adam.
-        n_iter_no_change: epochs to wait for an improvement.
-        max_fun: at most as many iterations of "lbfgs".
-        shortcuts: whether every layer reads all earlier ones, the inputs included.
-        members: networks in the ensemble.
-        standardize: whether inputs are standardized inside (and squashed, in an ensemble of the default kind).
-        likelihood: another one than the above.
-        optimizer: any of jnn's or optax's, in place of `solver`.
-        dtype: of training, "float32" or "float64".
-        device: of JAX, where to train.
+        {parameters}
         class_weight: "balanced", or a weight for each class.
 
     Attributes:
         classes_: the labels.
-        network_, params_, likelihood_: what was trained, for jnn's own functions; `params_` has an axis over members.
-        n_iter_: epochs run, by the member that ran longest.
-        best_iteration_: the epoch of each member's best hypothesis.
-        loss_curve_: mean training risk by epoch.
-        validation_curve_: mean validation risk by epoch, or None; `validation_scores_` are the same, negated.
+        {attributes}
 
     >>> from sklearn.datasets import load_iris
     >>> from jnn.sklearn import MLPClassifier
@@ -76,7 +45,11 @@ class MLPClassifier(ClassifierMixin, MLP):
     True
     """
 
-    _squashes = True
+    _squashes: ClassVar[bool] = True
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **MLP._parameter_constraints,
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+    }
 
     hidden_layer_sizes: Any = AUTO
     activation: Any = AUTO
@@ -115,15 +88,15 @@ class MLPClassifier(ClassifierMixin, MLP):
         """
         self._check_stream()
         first = not hasattr(self, "params_")
-        if classes is not None:
-            known = np.unique(classes)
-            if not first and not np.array_equal(known, self.classes_):
-                raise ValueError(f"classes={classes!r} is not the same as at the first call of partial_fit")
+        if first and classes is None:
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        known = None if classes is None else np.unique(classes)
+        if not first and known is not None and not np.array_equal(known, self.classes_):
+            raise ValueError(f"classes={classes!r} is not the same as at the first call of partial_fit")
+        with self._unchanged_by_errors():
             if first:
                 self._announced = known
-        elif first:
-            raise ValueError("classes must be passed on the first call to partial_fit.")
-        self._partial_fit(X, y, sample_weight)
+            self._partial_fit(X, y, sample_weight)
         return self
 
     def _examples(
@@ -188,7 +161,7 @@ class MLPClassifier(ClassifierMixin, MLP):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Each class's probability, `(n, classes)`: the mean of the members'; multi-label, that of each label."""
-        mean, _ = self._moments(X)
+        mean, _ = self._predicted(X)
         if self._multilabel:
             return mean
         if len(self.classes_) == 1:
@@ -208,15 +181,6 @@ class MLPClassifier(ClassifierMixin, MLP):
         if self._multilabel:
             return (probabilities > 0.5).astype(int)
         return self.classes_[probabilities.argmax(axis=1)]
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Save as one safetensors file (see `jnn.persistence`): no pickle, no code, exact to the bit."""
-        files.save(self, path)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "MLPClassifier":
-        """Load what `save` wrote."""
-        return files.load(cls, path)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

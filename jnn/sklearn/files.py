@@ -1,6 +1,5 @@
 """Estimators as files: a `jnn.persistence.Model`, with what is the estimator's own among its extras."""
 
-import dataclasses
 import os
 from typing import Any, TypeVar
 
@@ -10,27 +9,27 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from jnn import persistence
-from jnn.sklearn.scaling import Scaling
+from jnn.model import Model
+from jnn.optimizers import Optimizer
 
 E = TypeVar("E", bound=Any)
 
-PARTS = ("network_", "likelihood_", "params_")
-SCALINGS = ("_scaling", "_target_scaling")
-LEFT_OUT = ("_random", "_stream", "_last")
+PARTS = ("network_", "likelihood_", "params_", "_transforms", "_target_scaling")
+"""What the model holds."""
+LEFT_OUT = ("_random", "_stream", "_last", "_predictor")
 """What only goes on training needs: a loaded estimator predicts, and starts a stream with new moments."""
 
 
-def as_model(estimator: BaseEstimator, **more: Any) -> persistence.Model:
+def as_model(estimator: BaseEstimator, **more: Any) -> Model:
     """What a fitted estimator computes, without the estimator; `more` are the model's other parts."""
     check_is_fitted(estimator, "params_")
     own = vars(estimator)
-    inputs, target = (own.get(name) for name in SCALINGS)
-    return persistence.Model(
+    return Model(
         own["network_"],
         own["likelihood_"],
         own["params_"],
-        transforms=() if inputs is None else inputs.as_transforms(),
-        target_transform=None if target is None else target.as_transforms()[0],
+        transforms=own["_transforms"],
+        target_transform=own.get("_target_scaling"),
         **more,
     )
 
@@ -40,8 +39,8 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
     check_is_fitted(estimator, "params_")
     own = {k: v for k, v in vars(estimator).items() if k.endswith("_") or k.startswith("_")}
     given = estimator.get_params(deep=False)
-    for name in ("optimizer", "device"):
-        if given[name] is not None:
+    for name, held in (("optimizer", Optimizer), ("device", type(None))):
+        if not isinstance(given[name], held | None):
             raise persistence.UnsupportedError(
                 f"{name} is an object of this program, which a file cannot hold: set_params({name}=None) before saving"
             )
@@ -51,8 +50,7 @@ def save(estimator: BaseEstimator, path: str | os.PathLike[str]) -> None:
         "estimator": type(estimator).__name__,
         "parameters": given,
         "own_likelihood": getattr(estimator, "likelihood", None) is not None,
-        "fitted": {k: v for k, v in own.items() if k not in (*PARTS, *SCALINGS, *LEFT_OUT)},
-        "scalings": {k: dataclasses.astuple(own[k]) for k in SCALINGS if own.get(k) is not None},
+        "fitted": {k: v for k, v in own.items() if k not in (*PARTS, *LEFT_OUT)},
     }
     persistence.save(path, as_model(estimator, extra=extra))
 
@@ -73,8 +71,7 @@ def load(kind: type[E], path: str | os.PathLike[str]) -> E:
     if extra["own_likelihood"]:
         estimator.likelihood = model.likelihood
     estimator.network_, estimator.likelihood_, estimator.params_ = model.network, model.likelihood, model.params
-    for name in SCALINGS:
-        setattr(estimator, name, Scaling(*extra["scalings"][name]) if name in extra["scalings"] else None)
+    estimator._transforms, estimator._target_scaling = model.transforms, model.target_transform
     vars(estimator).update(extra["fitted"])
     estimator._last, estimator._stream = model.params, None
     estimator._random = check_random_state(estimator.random_state)

@@ -1,21 +1,21 @@
 """The regressor."""
 
-import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-import jax
 import numpy as np
 from sklearn.base import RegressorMixin
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
 
 from jnn.likelihoods import Gaussian, Likelihood, Poisson
-from jnn.sklearn import files
-from jnn.sklearn.base import MLP, Role, if_it_streams
-from jnn.sklearn.plan import AUTO
-from jnn.sklearn.scaling import Scaling
+from jnn.model import Model
+from jnn.sklearn.base import MLP, Role, documented, if_it_streams
+from jnn.sklearn.recipe import AUTO
+from jnn.transforms import Standardize
 
 
+@documented
 @dataclass(eq=False, repr=False)
 class MLPRegressor(RegressorMixin, MLP):
     """A regressor that takes the place of `sklearn.neural_network.MLPRegressor`: same parameters, better defaults.
@@ -30,45 +30,13 @@ class MLPRegressor(RegressorMixin, MLP):
 
     Args:
         loss: "squared_error", or "poisson" for counts.
-        hidden_layer_sizes: neurons of each hidden layer.
-        activation: "relu", "tanh", "logistic", "identity", any other of jnn's, or a list with one for each layer.
-        solver: "adam", "sgd", or "lbfgs" (full batch).
-        alpha: γ, weight decay. Biases are spared.
-        batch_size: examples a step.
-        learning_rate: "constant", "invscaling" or "adaptive", for "sgd".
-        learning_rate_init: the learning rate, or its first value.
-        power_t: exponent of "invscaling".
-        max_iter: the most epochs.
-        shuffle: whether each epoch takes the examples in a new order.
-        random_state: decides everything random.
-        tol: what counts as an improvement of the loss, in the targets' units squared; by default 1e-4 of the variance.
-        verbose: show a bar with the risks while training (needs rich).
-        warm_start: whether `fit` goes on from the last result.
-        momentum: for "sgd".
-        nesterovs_momentum: for "sgd".
-        early_stopping: True to hold out `validation_fraction`, False to hold out nothing.
-        validation_fraction: the share held out.
-        beta_1, beta_2, epsilon: of Adam.
-        n_iter_no_change: epochs to wait for an improvement.
-        max_fun: at most as many iterations of "lbfgs".
-        shortcuts: whether every layer reads all earlier ones, the inputs included.
-        members: networks in the ensemble.
-        standardize: whether inputs are standardized inside.
-        likelihood: any of `jnn.likelihoods` in place of `loss`; `HeteroscedasticGaussian()` learns a variance that
-            depends on the inputs.
-        optimizer: any of jnn's or optax's, in place of `solver`.
-        dtype: of training, "float32" or "float64".
-        device: of JAX, where to train.
+        {parameters}
 
     Attributes:
-        network_, params_, likelihood_: what was trained, for jnn's own functions; `params_` has an axis over members.
         noise_: standard deviation of the targets around the members' predictions, for each target, as far as the
             likelihood does not say it itself: from the examples held out, else from the training examples (of a stream,
             its last part).
-        n_iter_: epochs run, by the member that ran longest.
-        best_iteration_: the epoch of each member's best hypothesis.
-        loss_curve_: mean training risk by epoch.
-        validation_curve_: mean validation risk by epoch, or None; `validation_scores_` are the same, negated.
+        {attributes}
 
     >>> from sklearn.datasets import load_diabetes
     >>> from jnn.sklearn import MLPRegressor
@@ -78,6 +46,11 @@ class MLPRegressor(RegressorMixin, MLP):
     True
     >>> mean, deviation = model.predict(x, return_std=True)
     """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **MLP._parameter_constraints,
+        "loss": [StrOptions({"squared_error", "poisson"})],
+    }
 
     loss: Any = "squared_error"
     hidden_layer_sizes: Any = AUTO
@@ -130,18 +103,16 @@ class MLPRegressor(RegressorMixin, MLP):
                 raise ValueError("expected at least one example with a weight above zero")
         if role == "first":
             self._flat = flat
-            self._target_scaling = Scaling.fit(y, weights) if self._scales_targets() else None
+            self._target_scaling = Standardize.fit(y, weights) if self._scales_targets() else None
         return x, self._encoded(y), weights
 
     def _scales_targets(self) -> bool:
         """Whether the likelihood stays of its kind when targets are shifted and scaled: Gaussian noise does."""
-        if self.loss not in ("squared_error", "poisson"):
-            raise ValueError(f"expected loss as 'squared_error' or 'poisson', got {self.loss!r}")
         likelihood = self.likelihood or (Gaussian() if self.loss == "squared_error" else Poisson())
         return bool(self.standardize) and all(likelihood.linear_outputs(likelihood.pre_activations(1))[:1])
 
     def _encoded(self, y: np.ndarray) -> np.ndarray:
-        y = y if self._target_scaling is None else self._target_scaling.apply(y)
+        y = y if self._target_scaling is None else np.asarray(self._target_scaling.apply(y))
         return y.astype(self._precision)
 
     def _classes_of(self, y: np.ndarray) -> np.ndarray | None:
@@ -154,47 +125,40 @@ class MLPRegressor(RegressorMixin, MLP):
     def _loss_unit(self) -> float:
         # Half the mean square over the targets as they are there, half the sum of squares of the scaled ones here.
         scaling = self._target_scaling
-        return 1.0 if scaling is None else len(scaling.scale) / float(np.mean(scaling.scale**2))
+        return 1.0 if scaling is None else len(scaling.scale) / float(np.mean(np.square(scaling.scale)))
 
-    def _measure(self, x: np.ndarray, y: np.ndarray, held_out: np.ndarray | None) -> None:
+    def _target_transform(self) -> Standardize | None:
+        return self._target_scaling
+
+    def _measure(self, z: np.ndarray, y: np.ndarray, held_out: np.ndarray | None) -> None:
         """The noise, if the likelihood has a fixed one: residuals of examples that a member has not trained on."""
         self.noise_: np.ndarray | None = None
         if not isinstance(self.likelihood_, Gaussian):
             return
-        everyone = np.arange(len(x))
-        squares = []
-        for member in range(self.n_members_):
-            rows = everyone if held_out is None else held_out[member][held_out[member] >= 0]
-            params = jax.tree.map(lambda leaf, m=member: leaf[m : m + 1], self.params_)
-            squares.append((self._means(params, x[rows]) - y[rows]) ** 2)
+        means = Model(self.network_, self.likelihood_, self.params_).member_means(z)
+        squares = np.square(np.asarray(means, np.float64) - y)
+        if held_out is not None:
+            squares = [own[rows[rows >= 0]] for own, rows in zip(squares, held_out, strict=True)]
         self._assumed = float(np.asarray(self.likelihood_.dispersion))  # what the mixture's variance contains
-        self.noise_ = np.sqrt(np.mean(np.concatenate(squares), axis=0))
+        self.noise_ = np.sqrt(np.mean(np.concatenate(list(squares)), axis=0))
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """The mean of the members' predictions, `(n,)` or `(n, K)`; and how far targets scatter around it.
 
         With `return_std`, the standard deviation of the mixture of the members' distributions: noise within them, and
-        the difference between them (see `Ensemble.moments`). A Gaussian of fixed variance takes `noise_` for its own.
+        the difference between them (see `jnn.model.Model.moments`). A Gaussian of fixed variance takes `noise_` for its
+        own.
         """
-        mean, variance = self._moments(X, variance=return_std)
+        mean, variance = self._predicted(X, variance=return_std)
         if variance is not None and self.noise_ is not None:
             variance = variance - self._assumed + np.square(self.noise_)
         if self._target_scaling is not None:
-            mean = self._target_scaling.undo(mean)
-            variance = None if variance is None else variance * self._target_scaling.scale**2
+            mean = np.asarray(self._target_scaling.undo(mean))
+            variance = None if variance is None else variance * np.square(self._target_scaling.scale)
         mean = (mean[:, 0] if self._flat else mean).astype(self._dtype)
         if variance is None:
             return mean
         return mean, np.sqrt(variance[:, 0] if self._flat else variance).astype(self._dtype)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Save as one safetensors file (see `jnn.persistence`): no pickle, no code, exact to the bit."""
-        files.save(self, path)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "MLPRegressor":
-        """Load what `save` wrote."""
-        return files.load(cls, path)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -1,37 +1,33 @@
 """`fit`: starts the compiled program, and visits it for whoever watches or interrupts."""
 
-import contextlib
 import functools
-import signal
-import threading
-import time
-import types
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Unpack
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jaxtyping import Array, Float, Key, Num
+from jaxtyping import Array, Key, Num
 
-from jnn import objectives
 from jnn.likelihoods import Likelihood
-from jnn.networks import Initializer, Network, Params, fan_in_normal
-from jnn.optimizers import adam
-from jnn.training import hosted
-from jnn.training import progress as bars
-from jnn.training.checking import prepare
-from jnn.training.pacing import pace_of
-from jnn.training.program import DIVERGED, RUNNING, Data, Gradient, Settings, State, run, start
-from jnn.training.result import FitResult, as_result
-from jnn.training.stopping import StoppingRule
+from jnn.networks import Network, Params
+from jnn.networks.base import leading_axes
+from jnn.optimizers import Optimizer
+from jnn.training import program as programs
+from jnn.training import streaming, visiting
+from jnn.training.problem import Problem, aside, check_problem, lay_out
+from jnn.training.program import DIVERGED, RUNNING, Examples, Member, Program, Shared, State
+from jnn.training.result import FitResult
+from jnn.training.settings import Settings, checked, numbers, takes_settings, warn_of_thresholds
+from jnn.training.structure import is_traced, room_for
 
 
 class Snapshot(NamedTuple):
-    """What a callback sees: the epochs run so far, the newest risks, and the newest and best hypotheses."""
+    """What a callback sees: the epochs run so far, the newest risks, and the newest and best hypotheses.
+
+    The validation risk is NaN in an epoch without validation.
+    """
 
     epoch: int
     train_error: float
@@ -42,13 +38,17 @@ class Snapshot(NamedTuple):
 
 
 Callback = Callable[[Snapshot], bool | None]
-Run = Callable[[Settings, Data, State, Array], State]
+Advance = Callable[[State, Any], State]
 
 
 class DivergenceWarning(UserWarning):
     """Training stopped because a risk or a parameter became NaN or infinite."""
 
 
+INTERRUPTED = "interrupted (Ctrl-C)"
+
+
+@takes_settings
 def fit(
     network: Network,
     likelihood: Likelihood,
@@ -56,25 +56,14 @@ def fit(
     y: Num[Array, "n ..."] | np.ndarray,
     *,
     key: Key[Array, ""],
-    optimizer: optax.GradientTransformation | None = None,
-    epochs: int = 100,
-    batch_size: int | None = 32,
-    shuffle: bool = True,
     weights: Num[Array, "n"] | np.ndarray | None = None,
     validation: float | tuple[Any, ...] | None = None,
-    validate_every: int = 1,
-    stopping: StoppingRule | Sequence[StoppingRule] | None = None,
-    weight_decay: float | Float[Array, ""] = 0.0,
-    mask: Params | None = None,
-    reduction: objectives.Reduction = "mean",
-    gradient: Gradient = "backprop",
     params: Params | None = None,
-    initializer: Initializer = fan_in_normal,
-    progress: bool = False,
     callback: Callback | None = None,
     callback_every: int = 1,
     resume: FitResult | None = None,
     rows_on_device: int | None = None,
+    **settings: Unpack[Settings],
 ) -> FitResult:
     """Train a network by gradients: batch, mini-batch or online, with early stopping, as one compiled program.
 
@@ -84,9 +73,9 @@ def fit(
     (N / |S_m|) Σ_{n ∈ S_m} of E; the last mini-batch may be smaller. With validation examples, the hypothesis with the
     lowest validation risk is returned (slides "Online vs. batch learning iteration", "Early stopping").
 
-    The call is pure: it can be put under `jax.jit`, and under `jax.vmap` over keys, learning rates (as in
-    `lambda rate: fit(..., optimizer=adam(rate))`), decays and data. It compiles once for equal shapes, settings and
-    optimizer: jnn's optimizers are equal if their arguments are; build one of optax's once and pass that again.
+    The call is pure: it can be put under `jax.jit`, and under `jax.vmap` over keys, learning rates, decays and data. It
+    compiles once for equal structure: the network, the likelihood, which rules; not for other numbers, and for other
+    numbers of examples or epochs only where they exceed the next of a few sizes.
 
     Args:
         network: f(x; w), from `mlp` or `dag`.
@@ -94,28 +83,17 @@ def fit(
         x: inputs, one row an example.
         y: targets `(n, K)`, or for `Categorical` `(n,)` integer labels.
         key: a typed key (`jax.random.key`) for the initial weights, the split and the shuffling.
-        optimizer: `adam()` by default; any of jnn's or optax's, L-BFGS with its line search too.
-        epochs: the most passes over the examples.
-        batch_size: examples a step; 1 is online learning, None batch learning.
-        shuffle: whether each epoch takes the examples in a new random order, or always in the given one.
         weights: v_n ≥ 0, how often each example counts; once by default.
         validation: a fraction of the examples to set aside (stratified for classes), or `(x, y)` or
             `(x, y, weights)`; None to validate nothing.
-        validate_every: epochs from one validation to the next.
-        stopping: a rule or several from `jnn.training.stopping`; None runs all epochs.
-        weight_decay: γ ≥ 0.
-        mask: which weights decay; by default all but biases and the weights of linear outputs.
-        reduction: "mean" or "sum" (see `jnn.objectives`); with "sum" the gradient is N times as large.
-        gradient: "backprop" for the hand-written one, "autodiff" for JAX's.
         params: where to start; drawn by `initializer` if not given.
-        initializer: how to draw weights (see `jnn.networks.initialization`).
-        progress: show a bar with the risks (needs rich).
         callback: called with a `Snapshot`; training stops if it returns True.
         callback_every: epochs from one call to the next.
         resume: an earlier result to go on from, with the same data and settings, up to `epochs` in all.
         rows_on_device: the most examples to have on the device at once; the others stay on the host, as NumPy arrays or
             memory-mapped files (`np.load(..., mmap_mode="r")`). For data larger than the device's memory: the result
             is the same, to rounding. None sends all examples there once.
+        {settings}
 
     Returns:
         A `FitResult`. If training was interrupted (Ctrl-C), or diverged, what was learned up to then.
@@ -128,168 +106,131 @@ def fit(
         DivergenceWarning: if the error, the validation risk or a parameter became NaN or infinite.
         NoGradientWarning: if the network has threshold units.
     """
-    if rows_on_device is not None and _is_traced(x, y, weights, validation, key, params, weight_decay, optimizer):
+    on_host = rows_on_device is not None
+    if on_host and is_traced(x, y, weights, validation, key, params, dict(settings)):
         raise ValueError("rows_on_device needs a host to send them: not under jit, vmap or grad. Leave it out.")
-    settings, data = prepare(
-        network,
-        likelihood,
-        x,
-        y,
-        optimizer=adam() if optimizer is None else optimizer,
-        epochs=epochs,
-        batch_size=batch_size,
-        shuffle=shuffle,
-        weights=weights,
-        validation=validation,
-        validate_every=validate_every,
-        stopping=stopping,
-        weight_decay=weight_decay,
-        mask=mask,
-        reduction=reduction,
-        gradient=gradient,
-        params=params,
-        initializer=initializer,
-        key=key,
-        on_host=rows_on_device is not None,
-    )
-    train: Run = run
+    if not (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0):
+        raise TypeError(f"expected one typed key, as from jax.random.key(seed), got {key!r}; vmap over several")
+    if callback_every < 1:
+        raise ValueError(f"expected callback_every of at least 1, got {callback_every}")
+    if params is not None:
+        leading_axes(network, params, lead=())
+    problem = check_problem(network, likelihood, Examples(x, y, weights), validation, params, on_host)
+    given = checked(settings, network, validation is not None, several=False)
+    warn_of_thresholds(network, stacklevel=2)
+    program, shared = lay_out(problem, given, on_host=on_host)
+    member = _only_member(problem, given, key, params)
+    advance: Advance = functools.partial(programs.run, program, shared, member)
     if rows_on_device is not None:
-        _check_rows_on_device(rows_on_device, settings)
-        examples, data = hosted.divided(settings, data, rows_on_device)
-        train = functools.partial(hosted.run, examples)
-    state = start(settings, data, key, params) if resume is None else _resumed(resume, settings, data, key, params)
-    interruption = None
-    if _is_traced(data, state, key, optimizer):
-        if progress or callback is not None:
-            raise ValueError("progress and callback need a host to visit: not under jit, vmap or grad. Leave them out.")
-        state = train(settings, data, state, jnp.asarray(epochs))
+        source = streaming.Source.of(problem, given["batch_size"], rows_on_device)
+        advance = functools.partial(streaming.run, source, program, shared, member)
+    state = programs.start(program, shared, member) if resume is None else _resumed(resume, program, shared, member)
+    limit, interruption = given["epochs"], None
+    if is_traced(shared, member, state):
+        state = _unwatched(advance, state, limit, callback, given["progress"])
     else:
-        state, interruption = _watched(train, settings, data, state, progress, callback, callback_every)
-    result = as_result(settings, state, interruption)
-    if not isinstance(state.code, jax.core.Tracer) and int(state.code) == DIVERGED:
+        pace = visiting.pace_of((program, shared.examples.x.shape))
+        opaque = not isinstance(given["optimizer"], Optimizer)
+        watching = (given["progress"], callback, callback_every, opaque)
+        state, interruption = _watched(advance, state, limit, pace, *watching)
+    result = FitResult(state, given["stopping"], limit, interruption)
+    if not is_traced(state) and int(state.code) == DIVERGED:
         warnings.warn(
             f"training diverged in epoch {int(state.epoch)}: {result.stop_reason}. The hypothesis of epoch "
-            f"{int(state.best_epoch)} is returned; lower the learning rate, or standardize the data.",
+            f"{int(state.best.epoch)} is returned; lower the learning rate, or standardize the data.",
             DivergenceWarning,
             stacklevel=2,
         )
     return result
 
 
-def _check_rows_on_device(rows_on_device: int, settings: Settings) -> None:
-    if settings.batch_size is None:
-        raise ValueError("rows_on_device is for mini-batches: expected a batch_size below the number of examples")
-    if rows_on_device < 2 * settings.batch_size:
-        raise ValueError(
-            f"expected rows_on_device of at least two mini-batches, {2 * settings.batch_size}: one to work on and one "
-            f"to send meanwhile; got {rows_on_device}"
-        )
+def _only_member(problem: Problem, settings: Mapping[str, Any], key: Any, params: Params | None) -> Member:
+    optimizer, rules, initializer, decay = numbers(settings, problem.dtype)
+    out = np.asarray(int(aside(problem, np.asarray(problem.count))), int)
+    return Member(key, params, optimizer, rules, initializer, decay, out)
+
+
+def _unwatched(advance: Advance, state: State, limit: int, callback: Callback | None, progress: bool) -> State:
+    """All epochs in one call: there is no host to visit."""
+    if progress or callback is not None:
+        raise ValueError("progress and callback need a host to visit: not under jit, vmap or grad. Leave them out.")
+    return advance(state, jnp.asarray(limit))
 
 
 def _watched(
-    run: Run,
-    settings: Settings,
-    data: Data,
+    advance: Advance,
     state: State,
+    limit: int,
+    pace: visiting.Pace,
     progress: bool,
     callback: Callback | None,
     callback_every: int,
+    opaque: bool,
 ) -> tuple[State, str | None]:
     """Run in chunks of epochs, and between them look for Ctrl-C, move the bar and call back."""
-    if callback_every < 1:
-        raise ValueError(f"expected callback_every of at least 1, got {callback_every}")
-    pace = pace_of((settings, data.x.shape))
     done = int(state.epoch)
-    with interruptible() as interrupted, bars.bar(settings.epochs, progress) as show:
-        while done < settings.epochs:
-            begun, before = time.perf_counter(), done
-            chunk = pace.epochs if callback is None else callback_every
-            state = run(settings, data, state, jnp.asarray(min(done + chunk, settings.epochs)))
-            done, code = int(state.epoch), int(state.code)
-            pace.took(done - before, time.perf_counter() - begun)
-            show(done, state)
-            if callback is not None and callback(_snapshot(state)):
+    with visiting.interruptible() as interrupted, visiting.bar(limit, "epochs", progress) as show:
+        # Compile before the first epoch is timed, and before it is too late to interrupt; and see whether an optimizer
+        # of optax's closes over something that is traced.
+        if pace.epochs == 0 or opaque:
+            state = jax.block_until_ready(advance(state, jnp.asarray(done)))
+            if is_traced(state):
+                return _unwatched(advance, state, limit, callback, progress), None
+        while done < limit and int(state.code) == RUNNING and not interrupted():
+            chunk = None if callback is None else callback_every
+            state = visiting.timed(
+                lambda epochs, done=done, state=state: advance(state, jnp.asarray(min(done + epochs, limit))),
+                lambda state: int(state.epoch),
+                done,
+                pace,
+                chunk,
+            )
+            done = int(state.epoch)
+            if show is not None:
+                show(visiting.Seen(done, done, _risks(state)))
+            if callback is not None and done > 0 and callback(_snapshot(state)):
                 return state, "the callback asked to stop"
-            if code != RUNNING or interrupted():
-                break
         # Told even if the training was over before it was noticed: a caller with more to do may want to stop too.
-        return state, "interrupted (Ctrl-C)" if interrupted() else None
+        return state, INTERRUPTED if interrupted() else None
+
+
+def _risks(state: State) -> str:
+    best = state.best
+    known = (float(best.error), int(best.epoch)) if bool(best.validated) else (None, None)
+    return visiting.risks(float(state.record.train_error[int(state.epoch) - 1]), *known)
 
 
 def _snapshot(state: State) -> Snapshot:
     epoch = int(state.epoch)
+    record = state.record
+    validated = bool(record.validated[epoch - 1])
     return Snapshot(
         epoch,
-        float(state.train_error[epoch - 1]),
-        float(state.validation_error[epoch - 1]),
+        float(record.train_error[epoch - 1]),
+        float(record.validation_error[epoch - 1]) if validated else float("nan"),
         state.params,
-        state.best_params,
-        int(state.best_epoch),
+        state.best.params,
+        int(state.best.epoch),
     )
 
 
-@contextlib.contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Within: the first Ctrl-C is remembered instead of raised; the second is raised."""
-    before = signal.getsignal(signal.SIGINT)
-    # Signals reach the main thread only; and what does not come from Python, or ignores Ctrl-C, stays in place.
-    if threading.current_thread() is not threading.main_thread() or before in (None, signal.SIG_IGN):
-        yield lambda: False
-        return
-    seen = False
-
-    def remember(signum: int, frame: types.FrameType | None) -> None:
-        nonlocal seen
-        if seen:
-            raise KeyboardInterrupt
-        seen = True
-
-    signal.signal(signal.SIGINT, remember)
-    try:
-        yield lambda: seen
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _is_traced(*values: Any) -> bool:
-    """Whether any leaf, or anything that a function among the leaves closes over, is being traced."""
-    return any(isinstance(found, jax.core.Tracer) for value in values for found in _reachable(value))
-
-
-def _reachable(value: Any) -> Iterator[Any]:
-    """The leaves of a pytree, and of what its functions close over: an optimizer's rates live in closures."""
-    seen: set[int] = set()
-    waiting = [value]
-    while waiting:
-        for leaf in jax.tree.leaves(waiting.pop()):
-            if id(leaf) in seen:
-                continue
-            seen.add(id(leaf))
-            yield leaf
-            if isinstance(leaf, types.MethodType):
-                waiting.append(leaf.__self__)
-            elif hasattr(leaf, "func") and hasattr(leaf, "keywords"):  # functools.partial
-                waiting.append((leaf.func, leaf.args, leaf.keywords))
-            elif isinstance(leaf, types.FunctionType):
-                for cell in leaf.__closure__ or ():
-                    with contextlib.suppress(ValueError):  # a cell that is still empty
-                        waiting.append(cell.cell_contents)
-
-
-def _resumed(resume: FitResult, settings: Settings, data: Data, key: Any, params: Params | None) -> State:
-    state, epochs = resume.state, settings.epochs
+def _resumed(resume: FitResult, program: Program, shared: Shared, member: Member) -> State:
+    """The state to go on from, with room for the epochs to come."""
+    state, epochs = resume.state, int(shared.epochs)
     if state.epoch.ndim != 0:
         raise ValueError(f"expected one result to resume, got a batch of {state.epoch.shape}; resume it under vmap")
-    done = state.train_error.shape[0]
-    if epochs < done and int(state.epoch) > epochs:
+    if not is_traced(state) and int(state.epoch) > epochs:
         raise ValueError(f"expected epochs of at least the {int(state.epoch)} already run, got {epochs}")
-    widen = (0, max(0, epochs - done))
+    room = room_for(epochs)
+
+    def with_room(values: Array) -> Array:
+        return jnp.pad(values, (0, max(0, room - len(values))))[:room]
+
     state = state._replace(
         code=jnp.where(state.code == DIVERGED, state.code, RUNNING),
-        train_error=jnp.pad(state.train_error, widen, constant_values=jnp.nan)[:epochs],
-        validation_error=jnp.pad(state.validation_error, widen, constant_values=jnp.nan)[:epochs],
+        record=jax.tree.map(with_room, state.record),
     )
-    expected = jax.eval_shape(functools.partial(start, settings), data, key, params)
+    expected = jax.eval_shape(functools.partial(programs.start, program), shared, member)
     if jax.tree.structure(state) != jax.tree.structure(expected) or any(
         (old.shape, old.dtype) != (new.shape, new.dtype)
         for old, new in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True)

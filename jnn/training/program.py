@@ -1,26 +1,34 @@
-"""The compiled training program: epochs in a while loop, mini-batches in a scan, early stopping inside.
+"""The compiled training program: epochs in a loop, mini-batches in a loop inside, observers after each epoch.
 
-Everything that shapes the program is in `Settings`, which is static; everything it computes with is in `Data` and
-`State`, which are pytrees. `run` takes a state on to a given epoch, so the same compiled program runs to the end in
-one call, or in several with visits of the host between them. `run_lanes` does so for many members at once.
+`Program` is what it is compiled for, and static. What it computes with are pytrees: `Shared`, which all members of
+an ensemble have in common; `Member`, what one network has of its own, which is vmapped whole; and `State`. A single
+network is a member without companions.
+
+`run` takes a state on to a given epoch, so that the same compiled program runs to the end in one call, or in several
+with visits of the host between them; `run_lanes` does so for many members at once. An epoch is `begin`, `take` for each
+block of examples, `end`: data on the device are one block, data that stay on the host are several
+(`jnn.training.streaming`).
 """
 
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from jnn import backprop, objectives
 from jnn.likelihoods import Likelihood
-from jnn.networks import Initializer, Network, Params
+from jnn.networks import Network, Params
+from jnn.training.observers import Best, Divergence, KeepBest, Record, Recorded
 from jnn.training.packing import Packing, packing
-from jnn.training.splitting import shuffled, split
-from jnn.training.stopping import Observation, StoppingRule
+from jnn.training.splitting import Rows, shuffled, split_places
+from jnn.training.stopping import Observation
+from jnn.training.structure import is_traced, restored
 
 Gradient = Literal["backprop", "autodiff"]
 
@@ -31,152 +39,203 @@ FIRST_RULE = 2
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What the program is compiled for."""
+class Program:
+    """What a training program is compiled for."""
 
     network: Network
     likelihood: Likelihood
-    optimizer: optax.GradientTransformation | Callable[..., optax.GradientTransformation]
-    epochs: int
-    batch_size: int | None
-    rules: tuple[StoppingRule, ...]
     gradient: Gradient
     reduction: objectives.Reduction
-    fraction: float | None
-    stratify: bool
-    validate_every: int
-    decays: bool
-    initializer: Initializer
-    dtype: Any
+    batch_size: int | None  # examples a step; None: batch learning
     shuffle: bool
-    platform: str
+    decays: bool  # whether there is a weight decay
+    split: Literal["none", "plain", "stratified"]  # how the program sets validation examples aside
+    places: tuple[int, int]  # the most rows to train on and to validate on, where they are told apart
+    room: int  # for how many epochs the history has room
+    dtype: Any
+    platform: str  # of the device: "cpu", "gpu", ...
+    steps: int | None = None  # mini-batches an epoch, where the compiler is better told; None: as many as needed
+    ragged: bool = False  # whether members may have different numbers of mini-batches
+    axis: str | None = None  # the name of the axis of members; None: a single network
 
 
-class Data(NamedTuple):
-    """What the program computes with.
+class Examples(NamedTuple):
+    """Inputs and targets as rows, and their weights (None: one each)."""
 
-    Examples as rows, weights or None, the user's own validation set or None, γ and its mask or None; and what only
-    members of an ensemble have: hyperparameters for the optimizer to be built from, the rows to train on and to
-    validate on (negative: none), and which weights exist in a network that is smaller than the widest.
-    """
+    x: Any
+    y: Any
+    weights: Any
 
-    x: Array
-    y: Array
-    weights: Array | None
-    validation: tuple[Array, Array, Array | None] | None
-    weight_decay: Array
-    mask: Params | None
-    hyperparameters: dict[str, Array] | None = None
-    rows: Array | None = None
-    held_out: Array | None = None
-    present: Params | None = None
+
+class Shared(NamedTuple):
+    """What all members have in common."""
+
+    examples: Examples  # all that there are, then rows to fill up the arrays
+    count: Any  # N, how many there are
+    validation: Examples | None  # to validate on; rows that fill up weigh 0
+    mask: Params | None  # which weights decay; None: the likelihood's own choice
+    epochs: Any  # the most
+    validate_every: Any
+
+
+class Member(NamedTuple):
+    """What one network has of its own; optimizer, rules and initializer as `structure.as_data` makes them."""
+
+    key: Array
+    params: Params | None  # where to start; None: to be drawn
+    optimizer: Any
+    rules: Any
+    initializer: Any
+    weight_decay: Any
+    aside: Any  # how many of its examples to set aside for validation
+    rows: Rows | None = None  # which examples to train on; None: all
+    held_out: Rows | None = None  # which to validate on
+    weights: Any = None  # of the examples
+    present: Params | None = None  # 1 for weights that exist in a network smaller than the widest
 
 
 class State(NamedTuple):
-    """Training after some epoch. `rows` and `held_out` are the split of the examples, or None."""
+    """Training after some epoch: hypothesis, optimizer, observers, and the split of the examples (None: no split)."""
 
     params: Params
     optimizer: Any
     key: Array
-    epoch: Array
-    code: Array
-    best_params: Params
-    best_error: Array
-    best_epoch: Array
+    epoch: Int[Array, "*members"]
+    code: Int[Array, "*members"]
+    record: Recorded
+    best: Best
     rules: tuple[Any, ...]
-    train_error: Array
-    validation_error: Array
-    rows: Array | None
-    held_out: Array | None
+    rows: Rows | None
+    held_out: Rows | None
 
 
-@functools.partial(jax.jit, static_argnames="settings")
-def start(settings: Settings, data: Data, key: Array, params: Params | None) -> State:
+# --- before the first epoch
+
+
+@functools.partial(jax.jit, static_argnames="program")
+def start(program: Program, shared: Shared, member: Member) -> State:
     """The state before the first epoch: parameters drawn unless given, validation examples set aside."""
-    init_key, split_key, epoch_key = jax.random.split(key, 3)
-    first: Params = params
-    if params is None:
-        first = settings.network.init(init_key, weights=settings.initializer, dtype=settings.dtype)
-    dtype = jax.tree.leaves(first)[0].dtype
-    rows, held_out = data.rows, data.held_out
-    if settings.fraction is not None:
-        classes = None
-        if settings.stratify:
-            y = data.y if rows is None else data.y[rows]
-            classes = y if jnp.issubdtype(y.dtype, jnp.integer) and y.ndim == 1 else _classes(y)
-        train, validation = split(split_key, len(data.x) if rows is None else len(rows), settings.fraction, classes)
-        rows, held_out = (train, validation) if rows is None else (rows[train], rows[validation])
-    unseen = jnp.full(settings.epochs, jnp.nan, dtype)
+    init_key, split_key, epoch_key = jax.random.split(member.key, 3)
+    first: Params = member.params
+    if first is None:
+        first = program.network.init(init_key, weights=restored(member.initializer), dtype=program.dtype)
+    rows, held_out = member.rows, member.held_out
+    if program.split != "none":
+        rows, held_out = _set_aside(program, shared, member, split_key)
     return State(
         params=first,
-        optimizer=optimizer_of(settings, data).init(first),
+        optimizer=restored(member.optimizer).init(first),
         key=epoch_key,
         epoch=jnp.zeros((), int),
         code=jnp.asarray(RUNNING, int),
-        best_params=first,
-        best_error=jnp.asarray(jnp.inf, dtype),
-        best_epoch=jnp.zeros((), int),
-        rules=tuple(rule.init(dtype) for rule in settings.rules),
-        train_error=unseen,
-        validation_error=unseen,
+        record=Record(program.room).init(program.dtype),
+        best=KeepBest(first).init(program.dtype),
+        rules=tuple(rule.init(program.dtype) for rule in restored(member.rules)),
         rows=rows,
         held_out=held_out,
     )
 
 
-def _classes(y: Array) -> Array:
-    """The class of each example, from one-hot targets or from one column of 0 and 1."""
-    return jnp.argmax(y, axis=-1) if y.ndim == 2 and y.shape[1] > 1 else y.reshape(-1).astype(int)
+def _set_aside(program: Program, shared: Shared, member: Member, key: Array) -> tuple[Rows, Rows]:
+    """Divide the member's rows, or all examples."""
+    own = member.rows
+    classes = None
+    if program.split == "stratified":
+        y = shared.examples.y if own is None else shared.examples.y[own.index]
+        classes = jnp.argmax(y, axis=-1) if y.ndim == 2 and y.shape[1] > 1 else y.reshape(len(y)).astype(int)
+    count = shared.count if own is None else own.count
+    size = len(shared.examples.x) if own is None else len(own.index)
+    train, held_out = split_places(key, count, member.aside, program.places, size, classes)
+    if own is None:
+        return train, held_out
+    return train._replace(index=own.index[train.index]), held_out._replace(index=own.index[held_out.index])
 
 
-@functools.partial(jax.jit, static_argnames="settings")
-def run(settings: Settings, data: Data, state: State, until: Array) -> State:
-    """Train until the given epoch, or until a rule stops it."""
-    return _loop(settings, data, state, lambda done, state: running(settings, state) & (state.epoch < until))
+# --- the loop over epochs
 
 
-@functools.partial(jax.jit, static_argnames=("settings", "axes"))
-def run_lanes(settings: Settings, axes: Data, data: Data, states: State, epochs: Array, fewest: Array) -> State:
-    """Train many members for some epochs, or until fewer than `fewest` of them are still running.
+class Compiled:
+    """A training program, compiled for what its `Program` says.
 
-    `axes` says which of the data have a member axis (0) and which are common to all (None). The loop's condition is
-    about all members, so that no state has to be selected by it: a member that has ended keeps its state by the same
-    choice that keeps a member's state when it diverges.
+    On a CPU without LLVM's costlier passes: that takes a third off the time to compile, and nothing from the speed
+    (`experiments/benchmarks/NOTES.md`). Inside of another program, as under `jit` and `vmap`, that one's options hold.
     """
 
-    def member(data: Data, state: State) -> State:
+    def __init__(self, function: Callable[..., State]) -> None:
+        functools.update_wrapper(self, function)
+        self._plain: Any = jax.jit(function, static_argnames="program")
+        options = {"xla_backend_optimization_level": 1}
+        self._on_cpu: Any = jax.jit(function, static_argnames="program", compiler_options=options)
+
+    def __call__(self, program: Program, *arguments: Any) -> State:
+        """Run it."""
+        alone = program.platform == "cpu" and not is_traced(arguments)
+        return (self._on_cpu if alone else self._plain)(program, *arguments)
+
+    def count(self) -> int:
+        """How many programs were compiled."""
+        return self._on_cpu._cache_size() + self._plain._cache_size()
+
+
+@Compiled
+def run(program: Program, shared: Shared, member: Member, state: State, until: Array) -> State:
+    """Train until the given epoch, or until a rule stops it."""
+    return _loop(program, shared, member, state, lambda _, state: running(shared, state) & (state.epoch < until))
+
+
+@functools.partial(jax.jit, static_argnames="program")
+def start_lanes(program: Program, shared: Shared, members: Member) -> State:
+    """Members before their first epoch."""
+    return jax.vmap(functools.partial(start, program, shared))(members)
+
+
+@Compiled
+def run_lanes(program: Program, shared: Shared, members: Member, states: State, epochs: Array, fewest: Array) -> State:
+    """Train many members for some epochs, or until fewer than `fewest` of them are still running.
+
+    The loop's condition is about all members, so that no state has to be selected by it: a member that has ended keeps
+    its state by the same choice that keeps a member's state when it diverges.
+    """
+
+    def one(member: Member, state: State) -> State:
         def going(done: Array, state: State) -> Array:
-            return (done < epochs) & (jax.lax.psum(running(settings, state).astype(int), "members") >= fewest)
+            return (done < epochs) & (jax.lax.psum(running(shared, state).astype(int), program.axis) >= fewest)
 
-        return _loop(settings, data, state, going)
+        return _loop(program, shared, member, state, going)
 
-    return jax.vmap(member, in_axes=(axes, 0), axis_name="members")(data, states)
+    return jax.vmap(one, axis_name=program.axis)(members, states)
 
 
-def running(settings: Settings, state: State) -> Array:
+def running(shared: Shared, state: State) -> Bool[Array, ""]:
     """Whether there are epochs left and no rule has stopped it."""
-    return (state.code == RUNNING) & (state.epoch < settings.epochs)
+    return (state.code == RUNNING) & (state.epoch < shared.epochs)
 
 
-def _loop(settings: Settings, data: Data, state: State, going: Callable[[Array, State], Array]) -> State:
+def _loop(
+    program: Program, shared: Shared, member: Member, state: State, going: Callable[[Array, State], Array]
+) -> State:
     """Epochs as long as `going(epochs done in this loop, state)`."""
-    train = _training_rows(settings, data, state)
-    packed, first = pack(settings, data, state)
-    epoch = functools.partial(_epoch, settings, data, train, packed)
-    _, last = jax.lax.while_loop(
-        lambda carry: going(*carry),
-        lambda carry: (carry[0] + 1, epoch(carry[1])),
-        (jnp.zeros((), int), first),
-    )
+    train = training_examples(program, shared, member, state)
+    packed, first = pack(program, member, state)
+
+    def epoch(carry: tuple[Array, State]) -> tuple[Array, State]:
+        done, state = carry
+        block = block_of_all(program, train, state)
+        after = take(program, shared, member, train.total, packed, begin(member, state), block)
+        due = is_due(program, shared, state)
+        risk = validated(program, shared, member, packed, state.held_out, after.params, due)
+        return done + 1, end(program, shared, member, state, after, train.total, due, risk)
+
+    _, last = jax.lax.while_loop(lambda carry: going(*carry), epoch, (jnp.zeros((), int), first))
     return unpack(packed, last)
 
 
-def pack(settings: Settings, data: Data, state: State) -> tuple[Packing, State]:
+def pack(program: Program, member: Member, state: State) -> tuple[Packing, State]:
     """A state as the program computes with it (see `jnn.training.packing`)."""
-    packed = packing(state.params, optimizer_of(settings, data), settings.platform)
+    packed = packing(state.params, restored(member.optimizer), program.platform)
     return packed, state._replace(
         params=packed.pack(state.params),
-        best_params=packed.pack(state.best_params),
+        best=state.best._replace(params=packed.pack(state.best.params)),
         optimizer=packed.pack_state(state.optimizer),
     )
 
@@ -185,51 +244,37 @@ def unpack(packed: Packing, state: State) -> State:
     """The inverse of `pack`."""
     return state._replace(
         params=packed.unpack(state.params),
-        best_params=packed.unpack(state.best_params),
+        best=state.best._replace(params=packed.unpack(state.best.params)),
         optimizer=packed.unpack_state(state.optimizer),
     )
 
 
-def optimizer_of(settings: Settings, data: Data) -> optax.GradientTransformation:
-    """The optimizer, built from a member's hyperparameters where there are any."""
-    if data.hyperparameters is None:
-        return cast(optax.GradientTransformation, settings.optimizer)
-    return cast(Callable[..., Any], settings.optimizer)(**data.hyperparameters)
+def _most(program: Program, value: Any) -> Any:
+    """The largest of all members' values, the same for all."""
+    return value if program.axis is None else jax.lax.pmax(value, program.axis)
 
 
-class _Rows(NamedTuple):
-    """The training examples: all arrays, and which of their rows to use (None: all)."""
-
-    x: Array
-    y: Array
-    weights: Array | None
-    rows: Array | None
-    total: Array  # Σ v_n
-
-    @property
-    def places(self) -> int:
-        """How many examples there are, those that are none included."""
-        return len(self.x) if self.rows is None else len(self.rows)
+# --- an epoch
 
 
-def _training_rows(settings: Settings, data: Data, state: State) -> _Rows:
-    x, y, weights, rows = data.x, data.y, data.weights, state.rows
-    if rows is not None and settings.batch_size is None:
-        # Batch learning reads all rows every epoch: gather them once.
-        x, y, weights, rows = x[rows], y[rows], _weights_of(rows, weights, x.dtype, data.rows is not None), None
-    # In float16 there are no numbers for the sizes of large data sets: sizes are float32 at least.
-    wide = jnp.promote_types(x.dtype, jnp.float32)
-    v = weights if rows is None else _weights_of(rows, weights, wide, data.rows is not None)
-    total = jnp.asarray(len(x) if rows is None else len(rows), wide) if v is None else jnp.sum(v, dtype=wide)
-    return _Rows(x, y, weights, rows, total)
+class Training(NamedTuple):
+    """The training examples: arrays, which of their rows to use (None: the first `count`), how many, and Σ v_n."""
+
+    examples: Examples
+    index: Int[Array | np.ndarray, "places"] | None  # pyright: ignore[reportIncompatibleMethodOverride]
+    count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
+    total: Float[Array, ""]
 
 
-def _weights_of(rows: Array, weights: Array | None, dtype: Any, may_miss: bool) -> Array | None:
-    """The weights of some rows; of those that are none, if there may be such, zero."""
-    v = None if weights is None else weights[rows]
-    if not may_miss:
-        return v
-    return (rows >= 0).astype(dtype) if v is None else jnp.where(rows >= 0, v, jnp.zeros((), v.dtype))
+class Block(NamedTuple):
+    """Some of an epoch's mini-batches."""
+
+    examples: Examples  # arrays with their rows
+    order: Int[Array, "places"] | None  # the rows as they are taken; None: they lie so
+    first: Any  # number of the first mini-batch
+    steps: Any  # how many mini-batches
+    # How many training examples the whole epoch has.
+    count: Int[Array | np.ndarray, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 class Pass(NamedTuple):
@@ -241,161 +286,108 @@ class Pass(NamedTuple):
 
     params: Any
     optimizer: Any
-    error: Array
+    error: Float[Array, ""]
     gradient: Any
 
 
-def _epoch(settings: Settings, data: Data, train: _Rows, packed: Packing, state: State) -> State:
-    """One epoch; of a state that is not running, nothing changes."""
-    key, shuffle_key = jax.random.split(state.key)
-    done = _pass_over(settings, data, train, packed, state, shuffle_key)
-    validation_error = jnp.asarray(jnp.nan, state.train_error.dtype)
-    if _has_validation(settings, data):
-        risk = functools.partial(_validation_risk, settings, data, packed, state.held_out)
-        validation_error = (
-            risk(done.params)
-            if settings.validate_every == 1
-            else jax.lax.cond(is_due(settings, state), risk, lambda _: validation_error, done.params)
-        )
-    return after_epoch(settings, data, state, key, done, train.total, validation_error)
-
-
-def is_due(settings: Settings, state: State) -> Array:
-    """Whether the epoch after this state is one with validation."""
-    return (state.epoch + running(settings, state)) % settings.validate_every == 0
-
-
-def after_epoch(
-    settings: Settings, data: Data, state: State, key: Array, done: Pass, total: Array, validation_error: Array
-) -> State:
-    """The state after an epoch: the best hypothesis, the stopping rules, the history.
-
-    Args:
-        settings: what the program is compiled for.
-        data: what it computes with.
-        state: before the epoch, packed.
-        key: for the epochs to come.
-        done: the epoch.
-        total: Σ v_n of the training examples.
-        validation_error: NaN if there was no validation.
-    """
-    active = running(settings, state)
-    epoch = state.epoch + active
-    dtype = state.train_error.dtype
-    train_error = (done.error / total).astype(dtype) if settings.reduction == "sum" else done.error
-    finite = jnp.isfinite(train_error)
-    for leaf in jax.tree.leaves(done.params):
-        finite &= jnp.all(jnp.isfinite(leaf))
-    if _has_validation(settings, data):
-        finite &= ~is_due(settings, state) | jnp.isfinite(validation_error)
-        lowest = validation_error < state.best_error  # false for NaN
-        best_error = jnp.where(lowest, validation_error, state.best_error)
-        # Until something has been validated, the newest hypothesis is the best known.
-        best = lowest | jnp.isinf(best_error)
+def training_examples(program: Program, shared: Shared, member: Member, state: State) -> Training:
+    """What to train on; batch learning reads all rows in every epoch, and so gathers them once."""
+    x, y, weights = shared.examples
+    weights = weights if member.weights is None else member.weights
+    wide = jnp.promote_types(program.dtype, jnp.float32)  # float16 has no numbers for the sizes of large data sets
+    if state.rows is None:
+        index, count, size = None, shared.count, len(x)
+        v = weights
     else:
-        best, best_error = jnp.asarray(True), state.best_error
-    norm = jnp.asarray(jnp.nan, dtype) if done.gradient is None else optax.tree.norm(done.gradient)
-    seen = Observation(epoch, train_error, validation_error, norm)
-    updated = [rule.update(old, seen) for rule, old in zip(settings.rules, state.rules, strict=True)]
-    code = state.code
-    for place, (_, stop) in reversed(list(enumerate(updated))):  # the first rule has the last word
-        code = jnp.where(stop, FIRST_RULE + place, code)
-    code = jnp.where(finite, code, DIVERGED)
-    # A diverged epoch leaves everything but the record of its errors as it was: the last good hypothesis.
-    good = finite & active
-    place = jnp.where(active, epoch - 1, settings.epochs)  # beyond the end: nothing is recorded
-    return State(
-        params=_select(good, done.params, state.params),
-        optimizer=_select(good, done.optimizer, state.optimizer),
-        key=jnp.where(active, key, state.key),
-        epoch=epoch,
-        code=jnp.where(active, code, state.code),
-        best_params=_select(good & best, done.params, state.best_params),
-        best_error=jnp.where(good, best_error, state.best_error),
-        best_epoch=jnp.where(good & best, epoch, state.best_epoch),
-        rules=_select(active, tuple(new for new, _ in updated), state.rules),
-        train_error=state.train_error.at[place].set(train_error, mode="drop"),
-        validation_error=state.validation_error.at[place].set(validation_error, mode="drop"),
-        rows=state.rows,
-        held_out=state.held_out,
-    )
+        index, count = state.rows
+        size = len(index)
+        v = None if weights is None else weights[index]
+        if program.batch_size is None:
+            x, y, weights, index = x[index], y[index], v, None
+    there = jnp.arange(size) < count
+    total = jnp.asarray(count, wide) if v is None else jnp.sum(jnp.where(there, v, 0), dtype=wide)
+    return Training(Examples(x, y, weights), index, jnp.asarray(count, int), total)
 
 
-def _select(condition: Array, new: Any, old: Any) -> Any:
-    return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
+def block_of_all(program: Program, train: Training, state: State) -> Block:
+    """The epoch as one block: examples that lie on the device."""
+    size = program.batch_size
+    if size is None:
+        return Block(train.examples, None, 0, 1, train.count)
+    places = len(train.examples.x) if train.index is None else len(train.index)
+    order = epoch_order(program, state, places, train.count)
+    order = order if train.index is None else train.index[order]
+    # The places beyond the last example hold it again; they count nothing.
+    order = jnp.pad(order, (0, -places % size), mode="edge")
+    steps = _most(program, -(-train.count // size)) if program.steps is None else program.steps
+    return Block(train.examples, order, 0, steps, train.count)
 
 
-def _has_validation(settings: Settings, data: Data) -> bool:
-    return settings.fraction is not None or data.validation is not None or data.held_out is not None
+def epoch_order(program: Program, state: State, places: int, count: Any) -> Int[Array, "places"]:
+    """The order of the training examples in the epoch after this state: a function of the key and the epoch alone."""
+    if not program.shuffle:
+        return jnp.arange(places)
+    return shuffled(jax.random.fold_in(state.key, state.epoch), places, count)
 
 
-def _validation_risk(settings: Settings, data: Data, packed: Packing, held_out: Array | None, params: Any) -> Array:
-    """Σ_n v_n (−ln p) / Σ_n v_n over the validation examples, without the w-independent terms."""
-    if data.validation is not None:
-        x, y, weights = data.validation
-    else:
-        assert held_out is not None
-        may_miss = data.held_out is not None or data.rows is not None
-        weights = _weights_of(held_out, data.weights, data.x.dtype, may_miss)
-        x, y = data.x[held_out], data.y[held_out]
-    evaluate = objectives.objective(settings.network, settings.likelihood, reduction="mean")
-    dtype = jax.tree.leaves(params)[0].dtype
-    return evaluate(packed.unpack(params), x, y, weights).astype(dtype)
-
-
-class Batches(NamedTuple):
-    """For each mini-batch: what its examples count, and its share of all examples."""
-
-    counts: Float[Array, "steps size"]
-    share: Float[Array, "steps"]
-
-
-def batches(settings: Settings, places: int, total: Array, size: int, actual: Array | int, dtype: Any) -> Batches:
-    """The unbiased estimate (N / |S_m|) Σ_{n ∈ S_m} counts each example of the m-th batch N / |S_m| times.
-
-    The last batch may be smaller, and then counts its examples the more; the places that it lacks count nothing.
-
-    Args:
-        settings: what the program is compiled for.
-        places: how many examples there are, those that are none included.
-        total: Σ v_n.
-        size: |S_m|.
-        actual: N.
-        dtype: of the counts.
-    """
-    steps = -(-places // size)
-    wide = total.dtype
-    first = jnp.arange(steps) * size
-    present = jnp.clip(actual - first, 0, size).astype(wide)
-    scale = actual / jnp.maximum(present, 1)
-    if settings.reduction == "mean":
-        scale = scale / total
-    there = jnp.arange(size)[None, :] < present[:, None]
-    counts = jnp.where(there, scale[:, None], jnp.zeros((), wide)).astype(dtype)
-    return Batches(counts, (present / actual).astype(dtype))
-
-
-def begin_pass(settings: Settings, state: State) -> Pass:
+def begin(member: Member, state: State) -> Pass:
     """Before an epoch's first mini-batch."""
-    needs_gradient = any(rule.needs_gradient for rule in settings.rules)
+    needs_gradient = any(rule.needs_gradient for rule in restored(member.rules))
     gradient = jax.tree.map(jnp.zeros_like, state.params) if needs_gradient else None
-    return Pass(state.params, state.optimizer, jnp.zeros((), state.train_error.dtype), gradient)
+    return Pass(state.params, state.optimizer, jnp.zeros((), state.record.train_error.dtype), gradient)
 
 
-def step(
-    settings: Settings,
-    data: Data,
+def take(
+    program: Program, shared: Shared, member: Member, total: Array, packed: Packing, before: Pass, block: Block
+) -> Pass:
+    """The updates of a block of mini-batches.
+
+    The unbiased estimate (N / |S_m|) Σ_{n ∈ S_m} counts each example of the m-th mini-batch N / |S_m| times. The last
+    mini-batch may be smaller, and then counts its examples the more; the places that it lacks count nothing.
+    """
+    size = len(block.examples.x) if program.batch_size is None else program.batch_size
+    wide = total.dtype
+    all_examples = block.count.astype(wide)
+
+    def step(number: Array | int, before: Pass) -> Pass:
+        x, y, v = block.examples
+        if program.batch_size is not None:
+            at = number * size
+            if block.order is None:
+                x, y, v = (
+                    None if leaf is None else jax.lax.dynamic_slice_in_dim(leaf, at, size) for leaf in block.examples
+                )
+            else:
+                rows = jax.lax.dynamic_slice_in_dim(block.order, at, size)
+                x, y, v = (None if leaf is None else leaf[rows] for leaf in block.examples)
+        present = jnp.clip(block.count - (block.first + number) * size, 0, size)
+        scale = all_examples / jnp.maximum(present, 1)
+        if program.reduction == "mean":
+            scale = scale / total
+        counts = jnp.where(jnp.arange(size) < present, scale, 0).astype(program.dtype)
+        counts = counts if v is None else v.astype(program.dtype) * counts
+        share = (present / all_examples).astype(program.dtype)
+        after = _updated(program, shared, member, total, packed, before, Examples(x, y, counts), share)
+        return _select(present > 0, after, before) if program.ragged else after
+
+    if program.batch_size is None:
+        return step(0, before)
+    return jax.lax.fori_loop(0, block.steps, step, before)
+
+
+def _updated(
+    program: Program,
+    shared: Shared,
+    member: Member,
     total: Array,
     packed: Packing,
     before: Pass,
-    x: Array,
-    y: Array,
-    counts: Array,
+    batch: Examples,
     share: Array,
 ) -> Pass:
-    """One update, by one mini-batch: its examples, what each counts, and its share of all."""
-    update = optax.with_extra_args_support(optimizer_of(settings, data)).update
-    value, error, grads, value_fn = _evaluate(settings, data, total, packed, before.params, x, y, counts)
+    """One update, by one mini-batch with what each of its examples counts; `share` is its share of all examples."""
+    update = optax.with_extra_args_support(restored(member.optimizer)).update
+    value, error, grads, value_fn = _evaluated(program, shared, member, total, packed, before.params, batch)
     updates, optimizer = update(grads, before.optimizer, before.params, value=value, grad=grads, value_fn=value_fn)
     gradient = before.gradient
     if gradient is not None:
@@ -403,78 +395,131 @@ def step(
     return Pass(optax.apply_updates(before.params, updates), optimizer, before.error + share * error, gradient)
 
 
-def _pass_over(settings: Settings, data: Data, train: _Rows, packed: Packing, state: State, key: Array) -> Pass:
-    """One epoch's updates."""
-    size = train.places if settings.batch_size is None else min(settings.batch_size, train.places)
-    dtype = state.train_error.dtype
-    may_miss = data.rows is not None and train.rows is not None
-    actual = jnp.sum(train.rows >= 0) if may_miss and train.rows is not None else train.places
-
-    def take(before: Pass, batch: tuple[Array | None, Batches]) -> tuple[Pass, None]:
-        rows, (counts, share) = batch
-        x, y, v = train.x, train.y, train.weights
-        if rows is not None:
-            x, y, v = x[rows], y[rows], None if v is None else v[rows]
-        if v is not None:
-            counts = v.astype(dtype) * counts
-        after = step(settings, data, train.total, packed, before, x, y, counts, share)
-        if may_miss:  # so much that a whole batch may be missing
-            after = _select(share > 0, after, before)
-        return after, None
-
-    carry = begin_pass(settings, state)
-    all_batches = batches(settings, train.places, train.total, size, actual, dtype)
-    if settings.batch_size is None:
-        carry, _ = take(carry, (None, jax.tree.map(lambda leaf: leaf[0], all_batches)))
-        return carry
-    missing = train.rows < 0 if may_miss and train.rows is not None else None
-    if settings.shuffle:
-        order = shuffled(key, train.places, missing)
-    else:
-        order = jnp.arange(train.places) if missing is None else jnp.argsort(missing, stable=True)
-    if train.rows is not None:
-        order = train.rows[order]
-    # The places beyond the last example hold it again; they count nothing.
-    steps = len(all_batches.share)
-    order = jnp.pad(order, (0, steps * size - train.places), mode="edge").reshape(steps, size)
-    carry, _ = jax.lax.scan(take, carry, (order, all_batches))
-    return carry
-
-
-def _evaluate(
-    settings: Settings, data: Data, total: Array, packed: Packing, params: Any, x: Array, y: Array, counts: Array
+def _evaluated(
+    program: Program, shared: Shared, member: Member, total: Array, packed: Packing, params: Any, batch: Examples
 ) -> tuple[Array, Array, Any, Any]:
     """The batch's estimate of the objective and of its data term, the gradient, and the objective as a function."""
     tree = packed.unpack(params)
-    if settings.gradient == "autodiff":
-        plain = objectives.objective(settings.network, settings.likelihood, reduction="sum")
+    x, y, counts = batch
+    if program.gradient == "autodiff":
+        plain = objectives.objective(program.network, program.likelihood, reduction="sum")
         error_fn = functools.partial(plain, x=x, y=y, weights=counts)
         error, grads = jax.value_and_grad(error_fn)(tree)
     else:
-        by_hand = backprop.value_and_grad(settings.network, settings.likelihood, reduction="sum")
+        by_hand = backprop.value_and_grad(program.network, program.likelihood, reduction="sum")
         error, grads = by_hand(tree, x, y, counts)
         error_fn = backprop.differentiable(by_hand, x, y, counts)
-    if data.present is not None:
-        grads = jax.tree.map(lambda g, there: g * there, grads, data.present)
+    if member.present is not None:
+        grads = jax.tree.map(lambda g, there: g * there, grads, member.present)
     grads = packed.pack(grads)
-    if not settings.decays:
+    if not program.decays:
         return error, error, grads, lambda params: error_fn(packed.unpack(params))
     # On the packed weights, where it is part of the optimizer's one pass; and what only line searches ask for, the
     # objective's value, costs the others nothing.
-    mask = objectives.decay_mask(settings.network, settings.likelihood) if data.mask is None else data.mask
+    gamma = member.weight_decay / total if program.reduction == "mean" else member.weight_decay
+    gamma = gamma.astype(program.dtype)
+    mask = objectives.decay_mask(program.network, program.likelihood) if shared.mask is None else shared.mask
     mask = packed.pack_mask(mask)
-    gamma = data.weight_decay / total if settings.reduction == "mean" else data.weight_decay
-    gamma = gamma.astype(counts.dtype)
     decay = objectives.penalty_gradient(params, mask)
     grads = jax.tree.map(lambda g, w: g + gamma.astype(w.dtype) * w, grads, decay)
     value = error + gamma * objectives.penalty(params, mask)
     return value, error, grads, lambda p: error_fn(packed.unpack(p)) + gamma * objectives.penalty(p, mask)
 
 
-def reasons(settings: Settings) -> tuple[str, ...]:
-    """What each code means."""
-    return (
-        f"all {settings.epochs} epochs were run",
-        "the training error, the validation risk or a parameter became NaN or infinite",
-        *(rule.reason for rule in settings.rules),
+def is_due(program: Program, shared: Shared, state: State) -> Bool[Array, ""] | bool:
+    """Whether the epoch after this state is one with validation."""
+    if shared.validation is None and state.held_out is None:
+        return False
+    return (state.epoch + _active(program, shared, state)) % shared.validate_every == 0
+
+
+def validated(
+    program: Program, shared: Shared, member: Member, packed: Packing, held_out: Rows | None, params: Any, due: Any
+) -> Float[Array, ""]:
+    """The risk on the validation examples, if that is due for any member; else 0."""
+    nothing = jnp.zeros((), program.dtype)
+    if shared.validation is None and held_out is None:
+        return nothing
+
+    def compute(params: Any) -> Array:
+        risk = validation_risk(program, packed, params, *validation_examples(shared, member, held_out))
+        return (risk.error / risk.total).astype(program.dtype)
+
+    return jax.lax.cond(_most(program, due.astype(int)) > 0, compute, lambda _: nothing, params)
+
+
+def validation_examples(shared: Shared, member: Member, held_out: Rows | None) -> tuple[Examples, Array]:
+    """What to validate on, and which of its places hold examples."""
+    if shared.validation is not None:
+        return shared.validation, shared.validation.weights > 0
+    assert held_out is not None
+    x, y, weights = shared.examples
+    weights = weights if member.weights is None else member.weights
+    own = None if weights is None else weights[held_out.index]
+    return Examples(x[held_out.index], y[held_out.index], own), jnp.arange(len(held_out.index)) < held_out.count
+
+
+class Risk(NamedTuple):
+    """Σ_n v_n (−ln p), without the w-independent terms, and Σ_n v_n."""
+
+    error: Float[Array, ""]
+    total: Float[Array, ""]
+
+
+def validation_risk(program: Program, packed: Packing, params: Any, examples: Examples, there: Array) -> Risk:
+    """The risk on those of the examples that are there."""
+    wide = jnp.promote_types(program.dtype, jnp.float32)
+    counts = there.astype(program.dtype) if examples.weights is None else jnp.where(there, examples.weights, 0)
+    counts = counts.astype(program.dtype)
+    evaluate = objectives.objective(program.network, program.likelihood, reduction="sum")
+    error = evaluate(packed.unpack(params), examples.x, examples.y, counts)
+    return Risk(error.astype(wide), jnp.sum(counts, dtype=wide))
+
+
+def end(
+    program: Program, shared: Shared, member: Member, state: State, after: Pass, total: Array, due: Any, risk: Array
+) -> State:
+    """The state after an epoch: what was seen is told to every observer, and the first that says so stops training.
+
+    A diverged epoch leaves the last good hypothesis; of a network that has ended, nothing changes.
+    """
+    active = _active(program, shared, state)
+    train_error = after.error / total if program.reduction == "sum" else after.error
+    train_error = train_error.astype(program.dtype)
+    finite = jnp.isfinite(train_error) & (~jnp.asarray(due) | jnp.isfinite(risk))
+    for leaf in jax.tree.leaves(after.params):
+        finite &= jnp.all(jnp.isfinite(leaf))
+    norm = jnp.zeros((), program.dtype) if after.gradient is None else optax.tree.norm(after.gradient)
+    epoch = state.epoch + active
+    seen = Observation(epoch, train_error, risk, norm, due, finite, active, after.params)
+
+    rules = restored(member.rules)
+    observers: tuple[Any, ...] = (Record(program.room), KeepBest(None), Divergence(), *rules)
+    before = (state.record, state.best, (), *state.rules)
+    observed = [observer.update(old, seen) for observer, old in zip(observers, before, strict=True)]
+    (record, _), (best, _), *others = observed
+    code = state.code
+    for place, (_, stop) in reversed(list(enumerate(others))):  # the first has the last word
+        code = jnp.where(stop, DIVERGED + place, code)
+    good = finite & active
+    return State(
+        params=_select(good, after.params, state.params),
+        optimizer=_select(good, after.optimizer, state.optimizer),
+        key=state.key,
+        epoch=epoch,
+        code=jnp.where(active, code, state.code),
+        record=record,
+        best=best,
+        rules=_select(active, tuple(new for new, _ in others[1:]), state.rules),
+        rows=state.rows,
+        held_out=state.held_out,
     )
+
+
+def _active(program: Program, shared: Shared, state: State) -> Any:
+    """Whether the network is in training: a single one always is, as long as the loop runs."""
+    return True if program.axis is None else running(shared, state)
+
+
+def _select(condition: Any, new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)

@@ -5,11 +5,16 @@ from typing import Any
 
 import jax
 import jax.core
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jnn.networks import Params
-from jnn.training.program import DIVERGED, RUNNING, Settings, State, reasons
+from jnn.training.observers import Divergence, Recorded
+from jnn.training.program import DIVERGED, FIRST_RULE, RUNNING, State
+from jnn.training.structure import is_traced
+
+Values = Float[Array | np.ndarray, "..."]
 
 
 @jax.tree_util.register_dataclass
@@ -17,13 +22,34 @@ from jnn.training.program import DIVERGED, RUNNING, Settings, State, reasons
 class History:
     """Risks per example, epoch after epoch; NaN for epochs that were not run, or that had no validation.
 
+    The arrays inside have more room than epochs, so that nothing is compiled for another number of these.
+
     Attributes:
-        train_error: E / N over the epoch's examples, each as it was met, so before its own update.
-        validation_error: E / N over the validation examples after the epoch.
+        recorded: the arrays.
+        epochs: how many epochs were run.
+        limit: the most epochs that could have been run, which is how many are shown.
     """
 
-    train_error: Float[Array, "*members epochs"]
-    validation_error: Float[Array, "*members epochs"]
+    recorded: Recorded
+    epochs: Int[Array | np.ndarray, "*members"]
+    limit: int = field(metadata={"static": True})
+
+    @property
+    def train_error(self) -> Values:
+        """E / N over each epoch's examples, each as it was met, so before its own update: `(*members, limit)`."""
+        return self._shown(self.recorded.train_error, True)
+
+    @property
+    def validation_error(self) -> Values:
+        """E / N over the validation examples after each epoch: `(*members, limit)`."""
+        return self._shown(self.recorded.validation_error, self.recorded.validated)
+
+    def _shown(self, values: Any, there: Any) -> Any:
+        xp: Any = jnp if is_traced(values) else np
+        values, epochs = xp.asarray(values)[..., : self.limit], xp.asarray(self.epochs)[..., None]
+        run = np.arange(self.limit).reshape((1,) * (values.ndim - 1) + (-1,)) < epochs
+        run = run if there is True else run & xp.asarray(there)[..., : self.limit]
+        return xp.where(run, values, xp.asarray(np.nan, values.dtype))
 
 
 @jax.tree_util.register_dataclass
@@ -32,54 +58,77 @@ class FitResult:
     """A trained network and how it came about. A pytree, so that it leaves `vmap` and `jit`.
 
     Attributes:
-        params: the hypothesis with the lowest validation risk; without validation the last one.
-        last_params: the last hypothesis (the last finite one if training diverged).
-        history: risks by epoch.
-        epochs: number of epochs run.
-        best_epoch: the epoch whose hypothesis `params` is.
-        best_validation_error: the lowest validation risk; inf without validation.
-        code: why it stopped, as a number that survives `vmap`; see `stop_reason`.
         state: all that is needed to go on: pass the result as `fit(..., resume=result)`.
+        rules: the stopping rules.
+        limit: the most epochs.
+        interruption: who interrupted training, or None.
     """
 
-    params: Params
-    last_params: Params
-    history: History
-    epochs: Int[Array, "*members"]
-    best_epoch: Int[Array, "*members"]
-    best_validation_error: Float[Array, "*members"]
-    code: Int[Array, "*members"]
     state: State
-    reasons: tuple[str, ...] = field(metadata={"static": True})
+    rules: tuple[Any, ...]
+    limit: int = field(metadata={"static": True})
     interruption: str | None = field(default=None, metadata={"static": True})
+
+    @property
+    def params(self) -> Params:
+        """The hypothesis with the lowest validation risk; without validation the last one."""
+        return self.state.best.params
+
+    @property
+    def last_params(self) -> Params:
+        """The last hypothesis (the last finite one if training diverged)."""
+        return self.state.params
+
+    @property
+    def history(self) -> History:
+        """Risks by epoch."""
+        return History(self.state.record, self.state.epoch, self.limit)
+
+    @property
+    def epochs(self) -> Int[Array | np.ndarray, "*members"]:
+        """The number of epochs run."""
+        return self.state.epoch
+
+    @property
+    def best_epoch(self) -> Int[Array | np.ndarray, "*members"]:
+        """The epoch whose hypothesis `params` is."""
+        return self.state.best.epoch
+
+    @property
+    def best_validation_error(self) -> Values:
+        """The lowest validation risk; inf without validation."""
+        error, known = self.state.best.error, self.state.best.validated
+        xp: Any = jnp if is_traced(error) else np
+        return xp.where(known, error, xp.asarray(np.inf, error.dtype))
+
+    @property
+    def code(self) -> Int[Array | np.ndarray, "*members"]:
+        """Why training stopped, as a number that survives `vmap`; see `stop_reason`."""
+        return self.state.code
+
+    @property
+    def diverged(self) -> Bool[Array | np.ndarray, "*members"]:
+        """Whether the error or a parameter became infinite or NaN."""
+        return self.code == DIVERGED if is_traced(self.code) else np.asarray(np.asarray(self.code) == DIVERGED)
 
     @property
     def stop_reason(self) -> Any:
         """Why training stopped, in words; for a batch of results a NumPy array of them."""
-        if isinstance(self.code, jax.core.Tracer):
+        if is_traced(self.code):
             raise ValueError("stop_reason needs values; inside jit or vmap use `code`, and read it outside")
-        words = np.array(self.reasons)[np.asarray(self.code)]
-        if np.ndim(words):
-            return words
-        return self.interruption if self.interruption and int(self.code) == RUNNING else str(words)
+        codes, epochs = np.asarray(self.code), np.asarray(self.epochs)
+        if codes.ndim == 0:
+            return self._reason(int(codes), int(epochs), ())
+        return np.array([self._reason(int(codes[i]), int(epochs[i]), i) for i in np.ndindex(codes.shape)]).reshape(
+            codes.shape
+        )
 
-    @property
-    def diverged(self) -> Any:
-        """Whether the error or a parameter became infinite or NaN."""
-        return self.code == DIVERGED
-
-
-def as_result(settings: Settings, state: State, interruption: str | None = None) -> FitResult:
-    """What a state says to the user; of a batch of states, a batch of results."""
-    return FitResult(
-        params=state.best_params,
-        last_params=state.params,
-        history=History(state.train_error, state.validation_error),
-        epochs=state.epoch,
-        best_epoch=state.best_epoch,
-        best_validation_error=state.best_error,
-        code=state.code,
-        state=state,
-        reasons=reasons(settings),
-        interruption=interruption,
-    )
+    def _reason(self, code: int, epochs: int, member: tuple[int, ...]) -> str:
+        if code == DIVERGED:
+            return Divergence.reason
+        if code >= FIRST_RULE:
+            rule = jax.tree.map(lambda leaf: leaf[member] if np.ndim(leaf) else leaf, self.rules[code - FIRST_RULE])
+            return rule.reason
+        if self.interruption and code == RUNNING:
+            return self.interruption
+        return f"all {self.limit} epochs were run" if epochs >= self.limit else "interrupted"

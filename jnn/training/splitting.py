@@ -1,11 +1,22 @@
 """Setting a part of the examples aside for validation, inside a compiled program."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, Key
+
+
+class Rows(NamedTuple):
+    """Numbers of examples. The first `count` places hold them; what the others hold is never used."""
+
+    index: Int[Array | np.ndarray, "*members places"]  # pyright: ignore[reportIncompatibleMethodOverride]
+    count: Int[Array | np.ndarray, "*members"]  # pyright: ignore[reportIncompatibleMethodOverride]
+
+    def numbers(self) -> Int[np.ndarray, "count"]:
+        """The numbers, of one network, on the host."""
+        return np.asarray(self.index)[: int(self.count)]
 
 
 def split(
@@ -30,41 +41,57 @@ def split(
         ValueError: if either part would be empty.
     """
     held_out = held_out_count(count, fraction)
-    by_chance = shuffled(key, count)
+    train, validation = split_places(key, count, held_out, (count - held_out, held_out), count, classes)
+    return jnp.asarray(train.index), jnp.asarray(validation.index)
+
+
+def split_places(
+    key: Key[Array, ""],
+    count: Any,
+    held_out: Any,
+    places: tuple[int, int],
+    size: int,
+    classes: Int[Array | np.ndarray, "size"] | None = None,
+) -> tuple[Rows, Rows]:
+    """As `split`, of numbers that may be traced: the first `count` of `size` examples, `held_out` of them held out."""
+    line = shuffled(key, size, count)
+    place = jnp.arange(size)
     if classes is None:
-        return by_chance[held_out:], by_chance[:held_out]
-    line = by_chance[jnp.argsort(jnp.asarray(classes)[by_chance], stable=True)]
-    start = (jax.random.bits(jax.random.fold_in(key, 1)) % np.uint32(count)).astype(int)
-    train, validation = _systematic(count, held_out, start)
-    return line[train], line[validation]
+        out = place < held_out
+    else:
+        number = jnp.where(line < size, jnp.asarray(classes)[line], 0)
+        line = line[jnp.lexsort((place, number, place >= count))]
+        start = jax.random.bits(jax.random.fold_in(key, 1)) % jnp.asarray(count, np.uint32)
+        rest = (_times_modulo(place, held_out, count) + start.astype(int)) % count
+        out = rest + held_out >= count
+    rank = jnp.where(place < count, out, 2)  # 0: to train on, 1: held out, 2: none
+    train = line[jnp.argsort(rank, stable=True)][: places[0]]
+    validation = line[jnp.argsort(jnp.where(rank == 1, -1, rank), stable=True)][: places[1]]
+    return Rows(train, jnp.asarray(count - held_out, int)), Rows(validation, jnp.asarray(held_out, int))
 
 
-def shuffled(key: Key[Array, ""], count: int, last: Bool[Array, "count"] | None = None) -> Int[Array, "count"]:
-    """0, ..., count − 1 in random order: that of as many random 32-bit numbers.
+def _times_modulo(i: Int[Array, "size"], h: Any, n: Any) -> Int[Array, "size"]:
+    """i h mod n for i < n < 2³⁰ without larger numbers, by doubling and adding."""
 
-    One sort where `jax.random.permutation` takes two from 1,626 on, so that no two numbers can be equal: here the few
-    that are (one pair in 100,000 examples, a hundred in a million) keep their order. Those marked come last.
+    def double_and_add(bit: Array, r: Array) -> Array:
+        r = (2 * r) % n
+        return jnp.where((jnp.asarray(h) >> (29 - bit)) & 1, (r + i) % n, r)
+
+    return jax.lax.fori_loop(0, 30, double_and_add, jnp.zeros_like(i))
+
+
+def shuffled(key: Key[Array, ""], size: int, count: Any = None) -> Int[Array, "size"]:
+    """0, ..., count − 1 in random order: that of as many random 32-bit numbers; then count, ..., size − 1.
+
+    The order of the first does not depend on `size`. One sort where `jax.random.permutation` takes two from 1,626 on,
+    so that no two numbers can be equal: here the few that are (one pair in 100,000 examples, a hundred in a million)
+    keep their order.
     """
-    numbers = jax.random.bits(key, (count,), np.uint32)
-    if last is not None:
-        numbers = jnp.where(last, np.uint32(2**32 - 1), numbers >> 1)
+    numbers = jax.random.bits(key, (size,), np.uint32)
+    if count is not None:
+        none: Bool[Array, "size"] = jnp.arange(size) >= count
+        numbers = jnp.where(none, np.uint32(2**32 - 1), numbers >> 1)
     return jnp.argsort(numbers)
-
-
-def _systematic(count: int, held_out: int, start: Array) -> tuple[Array, Array]:
-    """The places in line of the training and of the held-out examples, for a start in 0, ..., count − 1.
-
-    Before place i, c(i) = ⌊(i h + start) / N⌋ are held out, so that the k-th that is, k = 1, ..., h, stands in place
-    ⌈(k N − start) / h⌉ − 1, and the t-th that is not in place t + ⌊(t h + start) / (N − h)⌋. The products are divided
-    in NumPy, whose integers are long enough.
-    """
-    trained = count - held_out
-    t, k = np.arange(trained, dtype=np.int64), np.arange(1, held_out + 1, dtype=np.int64)
-    whole, rest = np.divmod(t * held_out, trained)
-    train = jnp.asarray(t + whole) + (jnp.asarray(rest) + start) // trained
-    whole, rest = np.divmod(k * count, held_out)
-    validation = jnp.asarray(whole) - (start - jnp.asarray(rest)) // held_out - 1  # ⌈−b / h⌉ = −⌊b / h⌋
-    return train, validation
 
 
 def held_out_count(count: int, fraction: Any) -> int:

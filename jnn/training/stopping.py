@@ -6,27 +6,35 @@ positive, as the negative log-likelihoods of classes and counts and the sum-of-s
 """
 
 import abc
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, dataclass_transform
 
+import jax
+import jax.core
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 
 class Observation(NamedTuple):
-    """What a rule sees after an epoch; the validation risk is NaN in epochs without validation."""
+    """What is seen after an epoch."""
 
-    epoch: Int[Array, ""]
-    train_error: Float[Array, ""]
-    validation_error: Float[Array, ""]
-    gradient_norm: Float[Array, ""]
+    epoch: Any  # from 1 on
+    train_error: Any
+    validation_error: Any  # any number in an epoch without validation
+    gradient_norm: Any  # ‖∇J‖, if a rule asks for it; else any number
+    validated: Any = True  # whether there was a validation
+    finite: Any = True  # whether errors and parameters are
+    active: Any = True  # whether the network is still in training, as others of an ensemble may be
+    hypothesis: Any = None  # the parameters, as the program keeps them
 
 
-class StoppingRule(abc.ABC):
-    """A rule with a state: `init` makes it, `update` takes it on by one epoch and says whether to stop."""
+class Observer(abc.ABC):
+    """Something that watches training: a state, taken on by one epoch after the other. All of it is compiled.
 
-    needs_validation: ClassVar[bool] = False
-    needs_gradient: ClassVar[bool] = False
+    Numbers in the state must be finite, also before anything has been seen, for `jax_debug_nans` to be of use.
+    """
 
     @abc.abstractmethod
     def init(self, dtype: Any) -> Any:
@@ -36,23 +44,84 @@ class StoppingRule(abc.ABC):
     def update(self, state: Any, seen: Observation) -> tuple[Any, Bool[Array, ""]]:
         """The state after the epoch, and whether to stop."""
 
+
+class StoppingRule(Observer):
+    """An observer that may stop the training. Its numbers are leaves of a pytree (see `rule`)."""
+
+    needs_validation: ClassVar[bool] = False
+    needs_gradient: ClassVar[bool] = False
+    says: ClassVar[str]
+    """The reason, with the fields' names in braces."""
+
     @property
-    @abc.abstractmethod
     def reason(self) -> str:
         """Why training stopped, if by this rule."""
+        return self.says.format(**{name: _shown(value) for name, value in vars(self).items()})
 
 
-def _positive(value: float | int, name: str) -> None:
-    if not value > 0:
+R = TypeVar("R", bound=type)
+
+
+@dataclass_transform(frozen_default=True)
+def rule(*structure: str) -> Callable[[R], R]:
+    """Make a class of stopping rules a frozen dataclass and a pytree: its fields are leaves, but for those named."""
+
+    def decorate(cls: R) -> R:
+        made = dataclass(frozen=True)(cls)
+        names = [field.name for field in fields(made)]
+        data = [name for name in names if name not in structure]
+        return jax.tree_util.register_dataclass(made, data_fields=data, meta_fields=list(structure))
+
+    return decorate
+
+
+# JAX builds rules again from leaves of all kinds: only what is a number by now is looked at.
+
+
+def _known(value: Any) -> bool:
+    return isinstance(value, (str, bool, int, float, np.number, np.ndarray, jax.Array)) and not isinstance(
+        value, jax.core.Tracer
+    )
+
+
+def _positive(value: Any, name: str) -> None:
+    if _known(value) and (isinstance(value, (str, bool)) or not np.all(np.asarray(value) > 0)):
         raise ValueError(f"expected {name} > 0, got {value}")
 
 
 def _positive_integer(value: Any, name: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if not _known(value):
+        return
+    numbers = np.asarray(value)
+    if isinstance(value, bool) or not np.issubdtype(numbers.dtype, np.integer) or not np.all(numbers >= 1):
         raise ValueError(f"expected {name} as an integer of at least 1, got {value!r}")
 
 
-@dataclass(frozen=True)
+def _shown(value: Any) -> str:
+    """A number as in a sentence; of several, or of one that is not known yet, that it is one's own."""
+    if isinstance(value, str):
+        return value
+    return f"{np.asarray(value).item():g}" if _known(value) and np.ndim(value) == 0 else "its own number of"
+
+
+class Lowest(NamedTuple):
+    """The lowest risk so far and its epoch; epoch 0 while none has been seen."""
+
+    risk: Float[Array, ""]
+    epoch: Int[Array, ""]
+
+
+def _lowest(dtype: Any) -> Lowest:
+    return Lowest(jnp.zeros((), dtype), jnp.zeros((), int))
+
+
+def _lower(state: Lowest, risk: Any, there: Any, epoch: Any, margin: Any = 0.0) -> Lowest:
+    """Take a risk, if it is there and lower by more than the margin."""
+    lower = there & ((state.epoch == 0) | (risk < state.risk - margin))
+    return Lowest(jnp.where(lower, risk, state.risk), jnp.where(lower, epoch, state.epoch))
+
+
+@rule("monitor")
 class Patience(StoppingRule):
     """Stop when the lowest risk so far is `epochs` epochs old.
 
@@ -65,9 +134,10 @@ class Patience(StoppingRule):
         monitor: "validation" or "train".
     """
 
-    epochs: int = 20
-    min_delta: float | int = 0.0
+    epochs: Any = 20
+    min_delta: Any = 0.0
     monitor: Literal["validation", "train"] = "validation"
+    says: ClassVar[str] = "the {monitor} risk did not fall for {epochs} epochs"
 
     def __post_init__(self) -> None:
         _positive_integer(self.epochs, "epochs")
@@ -81,28 +151,22 @@ class Patience(StoppingRule):
 
     def init(self, dtype: Any) -> Any:
         """The lowest risk and its epoch."""
-        return jnp.asarray(jnp.inf, dtype), jnp.zeros((), int)
+        return _lowest(dtype)
 
     def update(self, state: Any, seen: Observation) -> tuple[Any, Bool[Array, ""]]:
         """Compare with the lowest risk."""
-        lowest, epoch = state
-        risk = seen.validation_error if self.needs_validation else seen.train_error
-        lower = risk < lowest - self.min_delta
-        epoch = jnp.where(lower, seen.epoch, epoch)
-        stop = ~jnp.isnan(risk) & (seen.epoch - epoch >= self.epochs)
-        return (jnp.where(lower, risk, lowest), epoch), stop
-
-    @property
-    def reason(self) -> str:
-        """Why training stopped."""
-        return f"the {self.monitor} risk did not fall for {self.epochs} epochs"
+        watched = self.needs_validation
+        there = jnp.asarray(seen.validated if watched else True)
+        state = _lower(state, seen.validation_error if watched else seen.train_error, there, seen.epoch, self.min_delta)
+        return state, there & (seen.epoch - state.epoch >= self.epochs)
 
 
-@dataclass(frozen=True)
+@rule()
 class GeneralizationLoss(StoppingRule):
     """Stop as soon as GL(t) = 100 (E_va(t) / min_{t' ≤ t} E_va(t') − 1) > alpha (Prechelt's GL_α)."""
 
-    alpha: float | int = 5.0
+    alpha: Any = 5.0
+    says: ClassVar[str] = "the generalization loss GL exceeded {alpha}"
     needs_validation: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -110,44 +174,49 @@ class GeneralizationLoss(StoppingRule):
 
     def init(self, dtype: Any) -> Any:
         """The lowest validation risk."""
-        return jnp.asarray(jnp.inf, dtype)
+        return _lowest(dtype)
 
     def update(self, state: Any, seen: Observation) -> tuple[Any, Bool[Array, ""]]:
-        """Compare with the lowest risk; False in epochs without validation, since NaN compares false."""
-        lowest = jnp.fmin(state, seen.validation_error)
-        return lowest, _generalization_loss(seen.validation_error, lowest) > self.alpha
-
-    @property
-    def reason(self) -> str:
-        """Why training stopped."""
-        return f"the generalization loss GL exceeded {self.alpha}"
+        """Compare with the lowest risk."""
+        state = _lower(state, seen.validation_error, jnp.asarray(seen.validated), seen.epoch)
+        return state, seen.validated & (_loss(seen.validation_error, state) > self.alpha * state.risk)
 
 
-def _generalization_loss(risk: Array, lowest: Array) -> Array:
-    return 100 * (risk / lowest - 1)
+# Ratios are compared without dividing: a risk may be 0.
+
+
+def _loss(risk: Array, lowest: Lowest) -> Array:
+    """GL · min E_va = 100 (E_va − min E_va)."""
+    return 100 * (risk - lowest.risk)
 
 
 class _Strip(NamedTuple):
     """The last k training errors, and the lowest validation risk."""
 
     errors: Float[Array, "k"]
-    lowest: Float[Array, ""]
+    lowest: Lowest
+
+
+def _put(strip: _Strip, seen: Observation) -> _Strip:
+    place = (seen.epoch - 1) % len(strip.errors)
+    return strip._replace(errors=strip.errors.at[place].set(seen.train_error))
 
 
 def _progress(errors: Array) -> Array:
-    """P_k = 1000 (Σ E_tr / (k min E_tr) − 1) over the strip of the last k training errors."""
-    return 1000 * (jnp.mean(errors) / jnp.min(errors) - 1)
+    """P_k · min E_tr = 1000 (Σ E_tr / k − min E_tr) over the strip of the last k training errors."""
+    return 1000 * (jnp.mean(errors) - jnp.min(errors))
 
 
-@dataclass(frozen=True)
+@rule("strip")
 class TrainingProgress(StoppingRule):
     """Stop at the end of a strip of k epochs with P_k(t) = 1000 (Σ E_tr / (k min E_tr) − 1) < threshold.
 
     Both the sum and the minimum are over the strip (Prechelt's training progress; Proben1: k = 5, threshold 0.1).
     """
 
-    threshold: float | int = 0.1
+    threshold: Any = 0.1
     strip: int = 5
+    says: ClassVar[str] = "the training progress P_{strip} fell below {threshold}"
 
     def __post_init__(self) -> None:
         _positive(self.threshold, "threshold")
@@ -155,20 +224,16 @@ class TrainingProgress(StoppingRule):
 
     def init(self, dtype: Any) -> Any:
         """An empty strip."""
-        return _Strip(jnp.full(self.strip, jnp.nan, dtype), jnp.asarray(jnp.inf, dtype))
+        return _Strip(jnp.zeros(self.strip, dtype), _lowest(dtype))
 
     def update(self, state: Any, seen: Observation) -> tuple[Any, Bool[Array, ""]]:
         """Judge at the end of each strip."""
-        errors = state.errors.at[(seen.epoch - 1) % self.strip].set(seen.train_error)
-        return state._replace(errors=errors), (seen.epoch % self.strip == 0) & (_progress(errors) < self.threshold)
-
-    @property
-    def reason(self) -> str:
-        """Why training stopped."""
-        return f"the training progress P_{self.strip} fell below {self.threshold}"
+        state = _put(state, seen)
+        little = _progress(state.errors) < self.threshold * jnp.min(state.errors)
+        return state, (seen.epoch % self.strip == 0) & little
 
 
-@dataclass(frozen=True)
+@rule("strip")
 class ProgressQuotient(StoppingRule):
     """Stop at the end of a strip of k epochs with GL(t) / P_k(t) > alpha (Prechelt's PQ_α).
 
@@ -176,8 +241,9 @@ class ProgressQuotient(StoppingRule):
     with validation: let `validate_every` divide the strip.
     """
 
-    alpha: float | int = 0.5
+    alpha: Any = 0.5
     strip: int = 5
+    says: ClassVar[str] = "the quotient PQ of generalization loss and training progress exceeded {alpha}"
     needs_validation: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -186,27 +252,24 @@ class ProgressQuotient(StoppingRule):
 
     def init(self, dtype: Any) -> Any:
         """An empty strip."""
-        return _Strip(jnp.full(self.strip, jnp.nan, dtype), jnp.asarray(jnp.inf, dtype))
+        return _Strip(jnp.zeros(self.strip, dtype), _lowest(dtype))
 
     def update(self, state: Any, seen: Observation) -> tuple[Any, Bool[Array, ""]]:
         """Judge at the end of each strip."""
-        errors = state.errors.at[(seen.epoch - 1) % self.strip].set(seen.train_error)
-        lowest = jnp.fmin(state.lowest, seen.validation_error)
-        # GL > α P rather than GL / P > α: P is zero when training stands still, and GL may be.
-        exceeded = _generalization_loss(seen.validation_error, lowest) > self.alpha * _progress(errors)
-        return _Strip(errors, lowest), (seen.epoch % self.strip == 0) & exceeded
-
-    @property
-    def reason(self) -> str:
-        """Why training stopped."""
-        return f"the quotient PQ of generalization loss and training progress exceeded {self.alpha}"
+        state = _put(state, seen)
+        lowest = _lower(state.lowest, seen.validation_error, jnp.asarray(seen.validated), seen.epoch)
+        # GL > α P rather than GL / P > α, with both denominators: P is zero when training stands still.
+        loss = _loss(seen.validation_error, lowest) * jnp.min(state.errors)
+        exceeded = loss > self.alpha * _progress(state.errors) * lowest.risk
+        return _Strip(state.errors, lowest), (seen.epoch % self.strip == 0) & seen.validated & exceeded
 
 
-@dataclass(frozen=True)
+@rule()
 class GradientNorm(StoppingRule):
     """Stop when ‖∇J‖ ≤ tolerance, over all parameters; with mini-batches, the mean of the epoch's gradients."""
 
-    tolerance: float | int = 1e-5
+    tolerance: Any = 1e-5
+    says: ClassVar[str] = "the gradient's norm fell to {tolerance}"
     needs_gradient: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -219,8 +282,3 @@ class GradientNorm(StoppingRule):
     def update(self, state: Any, seen: Observation) -> tuple[Any, Bool[Array, ""]]:
         """Compare the norm."""
         return state, seen.gradient_norm <= self.tolerance
-
-    @property
-    def reason(self) -> str:
-        """Why training stopped."""
-        return f"the gradient's norm fell to {self.tolerance}"

@@ -1,13 +1,14 @@
 """`jnn.gradcheck` on the hand-written backward pass: right for every network and likelihood, and faults are located.
 
-The faults are edits of the source of `jnn.backprop` and `jnn.networks.sweep`: one fragment is replaced, the function
-compiled anew and put in its module's place. Which leaves (and which of their elements) each fault must spoil, and
+The faults are edits of the source of `jnn.backprop` and `jnn.networks`: one fragment is replaced, the function
+compiled anew and put in its place. Which leaves (and which of their elements) each fault must spoil, and
 which it must leave alone, is worked out by hand from the equations; the report has to name exactly those.
 """
 
 import functools
 import inspect
 import math
+import sys
 import textwrap
 from dataclasses import dataclass
 from types import ModuleType
@@ -21,9 +22,10 @@ import jnn
 from experiments import crosscheck
 from jnn import backprop, gradcheck, objectives
 from jnn.activations import Activation
-from jnn.backprop import general, gradients, layered
+from jnn.backprop import gradients
 from jnn.likelihoods import Gaussian
-from jnn.networks import Network, sweep
+from jnn.networks import Dag, Layered, Network, sweep
+from jnn.networks.evaluation import Blocks, Sweep
 
 EXAMPLES = 3
 LIKELIHOODS = crosscheck.LIKELIHOODS
@@ -134,7 +136,7 @@ class Fault:
 
     name: str
     network: str
-    module: ModuleType
+    module: ModuleType | type
     function: str
     old: str
     new: str
@@ -144,7 +146,7 @@ class Fault:
 
 PRODUCT = 'laid_out(params[number - 1]["W"][rows]) @ found[number - 1]'
 OUTER = '{"W": jnp.concatenate([delta @ kept.z[s].T for s in layer.sources], axis=1).T, "b": jnp.sum(delta, axis=1)}'
-SECOND, FIRST = "layer is network.layers[1]", "layer is network.layers[0]"
+SECOND, FIRST = "layer is self.layers[1]", "layer is self.layers[0]"
 
 
 def outer(weights="delta @ kept.z[s].T", bias="jnp.sum(delta, axis=1)", after=""):
@@ -152,11 +154,11 @@ def outer(weights="delta @ kept.z[s].T", bias="jnp.sum(delta, axis=1)", after=""
 
 
 def in_deltas(name, network, old, new, *leaves):
-    return Fault(name, network, layered, "deltas", old, new, leaves)
+    return Fault(name, network, Layered, "backward", old, new, leaves)
 
 
 def in_gradients(name, new, *leaves, elements=None):
-    return Fault(name, "chain", layered, "gradients", OUTER, new, leaves, elements)
+    return Fault(name, "chain", Layered, "gradients", OUTER, new, leaves, elements)
 
 
 FAULTS = [
@@ -174,8 +176,8 @@ FAULTS = [
     ),
     in_deltas("derivative by the inputs zero", "chain", "else by_inputs", "else 0 * by_inputs", X),
     in_deltas(
-        "shortcut from the inputs to the outputs dropped", "shortcuts", "network.blocks(layer):",
-        "network.blocks(layer)[1 if number == count else 0 :]:", X,
+        "shortcut from the inputs to the outputs dropped", "shortcuts", "self.blocks(layer):",
+        "self.blocks(layer)[1 if number == count else 0 :]:", X,
     ),
     in_deltas("sum over the readers lost", "shortcuts", "else before + product", "else product", W0, B0, X),
     in_deltas("one reader counted twice", "shortcuts", "else before + product", "else before + 2 * product", W0, B0, X),
@@ -190,7 +192,7 @@ FAULTS = [
     in_gradients("first layer's W too large by 0.1%", outer(after=f" * (1.001 if {FIRST} else 1)"), W0),
     in_gradients("last example lost", outer("delta[:, :-1] @ kept.z[s][:, :-1].T"), W0, W1, W2),
     in_gradients("outputs' W with the first layer's z", outer("delta @ kept.z[min(s, 1)].T"), W2),
-    in_gradients("first layer with the second layer's δ", outer(f"(found[1] if {FIRST} else delta) @ kept.z[s].T"), W0),
+    in_gradients("first layer with the next one's δ", outer(f"(deltas[1] if {FIRST} else delta) @ kept.z[s].T"), W0),
     in_gradients(
         "one element too large by 1e-6",
         outer(after=f".at[1, 1].multiply(1 + 1e-6 if {SECOND} else 1)"), W1, elements={W1: {5}},
@@ -214,22 +216,21 @@ FAULTS = [
     ),
     # The last edge from an input is 2 → 7.
     Fault(
-        "one reader of an input lost", "sweep", general, "deltas", "np.flatnonzero(source < network.inputs)",
-        "np.flatnonzero(source < network.inputs)[:-1]", (X,), {X: set(EVERY_X[1::2])},
+        "one reader of an input lost", "sweep", Sweep, "backward", "np.flatnonzero(source < self.plan.inputs)",
+        "np.flatnonzero(source < self.plan.inputs)[:-1]", (X,), {X: set(EVERY_X[1::2])},
     ),
     Fault(
-        "edge gradients with the reader's δ of the edge before", "sweep", general, "gradients",
-        "found[reader])", "found[np.roll(reader, 1)])",
+        "edge gradients with the reader's δ of the edge before", "sweep", Sweep, "gradients",
+        "deltas[reader])", "deltas[np.roll(reader, 1)])",
         # Unspoilt are the edges whose predecessor has the same reader.
         (W,), {W: {0, 2, 3, 5, 7}},
     ),
     Fault(
-        "places of the edges reversed", "blocks", general, "gradients", "flat[_places(network)]",
-        "flat[_places(network)[::-1]]", (W,), {W: set(range(9)) - {4}},
+        "places of the edges reversed", "blocks", Blocks, "gradients", "flat[self._places]",
+        "flat[self._places[::-1]]", (W,), {W: set(range(9)) - {4}},
     ),
     Fault(
-        "bias gradient where there is no bias", "blocks", general, "gradients", '_masked(network, bias, axis=0)',
-        "bias",
+        "bias gradient where there is no bias", "blocks", Dag, "gradients", "self._where_biased(b, axis=0)", "b",
         (B,), {B: {1}},
     ),
 ]  # fmt: skip
@@ -240,7 +241,7 @@ def install(fault, monkeypatch):
     function = inspect.unwrap(getattr(fault.module, fault.function))
     source = textwrap.dedent(inspect.getsource(function))
     assert source.count(fault.old) == 1, f"{fault.old!r} is not in {fault.function} once: adapt the fault"
-    scope = dict(vars(fault.module))
+    scope = dict(vars(sys.modules[getattr(fault.module, "__module__", fault.module.__name__)]))
     exec(compile(source.replace(fault.old, fault.new), f"<{fault.name}>", "exec"), scope)
     monkeypatch.setattr(fault.module, fault.function, scope[fault.function])
     fresh_rule(monkeypatch)

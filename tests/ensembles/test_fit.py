@@ -14,7 +14,7 @@ import jnn
 from jnn import adam, ensembles, mlp, stopping
 from jnn.ensembles import scheduling
 from jnn.likelihoods import Categorical, Gaussian
-from jnn.training import DivergenceWarning, pacing, program
+from jnn.training import DivergenceWarning, program, visiting
 
 from .. import typechecker
 
@@ -38,8 +38,7 @@ def keys(count=7):
 def sweep(**changes):
     arguments = {
         "key": keys(),
-        "optimizer": adam,
-        "hyperparameters": {"learning_rate": RATES},
+        "optimizer": adam(RATES),
         "weight_decay": DECAYS,
         "devices": [CPU],
         **COMMON,
@@ -96,29 +95,29 @@ def test_a_member_costs_nothing_after_its_end(monkeypatch):
     """Epochs computed, over all lanes, against epochs needed: waiting members take the lanes of those that ended."""
     computed = []
 
-    def counted(settings, axes, data, states, epochs, fewest, original=scheduling.run_lanes):
-        out = original(settings, axes, data, states, epochs, fewest)
+    def counted(compiled_for, shared, members, states, epochs, fewest, original=scheduling.run_lanes):
+        out = original(compiled_for, shared, members, states, epochs, fewest)
         computed.append(int(np.max(out.epoch - states.epoch)) * len(states.epoch))
         return out
 
     monkeypatch.setattr(scheduling, "run_lanes", counted)
     monkeypatch.setattr(scheduling, "cpu_workers", lambda: 1)
-    monkeypatch.setattr(pacing, "SECONDS_BETWEEN_VISITS", 0.0)  # a visit an epoch
-    pacing.pace_of.cache_clear()
+    monkeypatch.setattr(visiting, "SECONDS_BETWEEN_VISITS", 0.0)  # a visit an epoch
+    visiting.pace_of.cache_clear()
     result = sweep(lanes=2).result
     # Two lanes; only while the last member runs alone is one of them idle.
     assert sum(computed) <= int(np.sum(result.epochs)) + int(np.max(result.epochs))
 
 
 def test_one_compiled_program_for_any_number_of_members(swept):
-    before = program.run_lanes._cache_size()
+    before = program.run_lanes.count()
     ensembles.fit(
-        NETWORK, Gaussian(), X, Y, key=keys(13), weight_decay=np.full(13, 0.1), optimizer=adam,
-        hyperparameters={"learning_rate": np.full(13, 0.02)}, lanes=3, devices=[CPU], **COMMON,
+        NETWORK, Gaussian(), X, Y, key=keys(13), weight_decay=np.full(13, 0.1), optimizer=adam(np.full(13, 0.02)),
+        lanes=3, devices=[CPU], **COMMON,
     )  # fmt: skip
-    after = program.run_lanes._cache_size()
+    after = program.run_lanes.count()
     sweep(lanes=3)
-    assert program.run_lanes._cache_size() == after
+    assert program.run_lanes.count() == after
     assert after <= before + 1
 
 
@@ -193,7 +192,8 @@ def test_a_fraction_of_the_members_own_rows_is_held_out():
     many = ensembles.fit(NETWORK, Gaussian(), X, Y, key=keys(3), rows=rows, **COMMON)
     state = many.result.state
     for number in range(3):
-        parts = np.concatenate([state.rows[number], state.held_out[number]])
+        own = jax.tree.map(lambda leaf, n=number: leaf[n], (state.rows, state.held_out))
+        parts = np.concatenate([part.numbers() for part in own])
         np.testing.assert_array_equal(np.sort(parts), np.sort(rows[number]))
 
 
@@ -266,13 +266,13 @@ def test_probabilities_are_averaged_not_pre_activations(key):
     ("changes", "error", "message"),
     [
         ({"members": 3}, ValueError, "expected one number of members, at least 1, in all arguments; got .'members': 3"),
-        ({"key": jax.random.key(0), "weight_decay": 0.1, "hyperparameters": None, "optimizer": None}, ValueError,
+        ({"key": jax.random.key(0), "weight_decay": 0.1, "optimizer": None}, ValueError,
          "expected the number of members: pass members="),
         ({"key": 3}, TypeError, "expected a typed key"),
         ({"weight_decay": np.ones((7, 2))}, ValueError, "expected weight_decay with a first axis over the members"),
         ({"weight_decay": -DECAYS}, ValueError, "weight_decay ≥ 0"),
-        ({"hyperparameters": {"learning_rate": -RATES}}, ValueError, "expected learning_rate to be a number ≥ 0"),
-        ({"optimizer": adam(0.1)}, TypeError, "expected optimizer as a function that takes the hyperparameters"),
+        ({"optimizer": adam(RATES[:3])}, ValueError, "optimizer.*learning_rate.*: 3"),
+        ({"stopping": stopping.Patience(np.arange(1, 3))}, ValueError, "'stopping.epochs': 2"),
         ({"rows": np.zeros(7, int)}, ValueError, "expected rows with a first axis over the members"),
         ({"rows": np.full((7, 2), 21)}, ValueError, "expected rows below the number of examples, 21; got 21"),
         ({"rows": np.full((7, 2), -1)}, ValueError, "expected at least one example in rows of each member"),
@@ -311,20 +311,21 @@ def test_it_cannot_be_traced():
 def test_members_diverge_alone(alone):
     rates = np.where(np.arange(7) == 2, 1e200, RATES)
     with pytest.warns(DivergenceWarning, match="1 of 7 members diverged"):
-        result = sweep(hyperparameters={"learning_rate": rates}, lanes=3).result
+        result = sweep(optimizer=adam(rates), lanes=3).result
     np.testing.assert_array_equal(result.diverged, np.arange(7) == 2)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.params))
     np.testing.assert_allclose(result.params[0]["W"][3], alone[3].params[0]["W"], rtol=1e-10)
 
 
 def test_ctrl_c_returns_what_was_learned(monkeypatch):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent process may ignore it
     calls = []
 
-    def interrupting(self, data, states, fewest, original=scheduling._Worker._timed):
+    def interrupting(self, members, states, fewest, original=scheduling._Worker._timed):
         if not calls:
             os.kill(os.getpid(), signal.SIGINT)
         calls.append(1)
-        return original(self, data, states, fewest)
+        return original(self, members, states, fewest)
 
     monkeypatch.setattr(scheduling._Worker, "_timed", interrupting)
     monkeypatch.setattr(scheduling, "cpu_workers", lambda: 1)
@@ -333,3 +334,27 @@ def test_ctrl_c_returns_what_was_learned(monkeypatch):
     assert np.all(np.asarray(result.epochs[2:]) == 0)  # never begun: their first weights
     assert np.isfinite(result.params[0]["W"]).all()
     assert len(calls) == 1
+    assert result.stop_reason[-1] == "interrupted (Ctrl-C)"
+    signal.signal(signal.SIGINT, before)
+
+
+def test_numbers_of_each_members_own(alone):
+    """Patience and Adam's β1 as leaves with a member axis; a rule tells its own number."""
+    patience, b1 = np.array([1, 3, 2]), np.array([0.5, 0.9, 0.95])
+    many = sweep(key=keys(3), weight_decay=0.1, optimizer=adam(0.05, b1), stopping=stopping.Patience(patience))
+    one = [
+        jnn.fit(NETWORK, Gaussian(), X, Y, key=k, weight_decay=0.1, optimizer=adam(0.05, b),
+                **COMMON | {"stopping": stopping.Patience(int(p))})
+        for k, b, p in zip(keys(3), b1, patience, strict=True)
+    ]  # fmt: skip
+    assert_members(many.result, one)
+
+
+def test_resuming_goes_on_exactly():
+    through, part = sweep(epochs=30), sweep(epochs=9)
+    resumed = sweep(epochs=30, resume=part.result, lanes=3)
+    np.testing.assert_array_equal(resumed.result.epochs, through.result.epochs)
+    assert_same = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)  # noqa: E731
+    jax.tree.map(assert_same, resumed.result.params, through.result.params)
+    with pytest.raises(ValueError, match=r"expected the result of 7 members to resume, got \(2,\)"):
+        sweep(resume=sweep(key=keys(2), optimizer=adam(), weight_decay=0.0, epochs=3).result)

@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from jnn import ensembles, mlp
+from jnn import ensembles, mlp, optimizers
 from jnn.ensembles import Search
 from jnn.likelihoods import Gaussian
 
@@ -56,7 +56,7 @@ def test_networks_and_rates_in_one_grid(key):
     networks = [mlp([4, 2, 1]), mlp([4, 6, 1])]
     search = ensembles.cross_validate(
         None, Gaussian(), X, Y, key=key, folds=2, epochs=3, grid={"network": networks, "learning_rate": [0.01, 0.02]},
-        optimizer=optax.sgd,
+        optimizer=optimizers.parametrized(optax.sgd, learning_rate=0.1),
     )  # fmt: skip
     assert [setting["learning_rate"] for setting in search.settings] == [0.01, 0.02, 0.01, 0.02]
     assert search.scores.shape == (4, 2)

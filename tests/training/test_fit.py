@@ -88,7 +88,7 @@ def test_without_shuffling_examples_come_as_they_are(key):
 @pytest.mark.parametrize(("batch_size", "sizes"), [(3, [3, 3, 2]), (None, [8]), (9, [8])])
 def test_held_out_examples_are_never_trained_on(batch_size, sizes, key):
     counts, _, result = batches(11, key, 3, batch_size=batch_size, validation=0.25)
-    held_out = np.asarray(result.state.held_out)
+    held_out = result.state.held_out.numbers()
     assert len(held_out) == 3
     expected = np.ones(11, int)
     expected[held_out] = 0

@@ -8,9 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from jnn import adam, fit, mlp, stopping
+from jnn import adam, ensembles, fit, mlp, networks, optimizers, rprop, steepest_descent, stopping
 from jnn.likelihoods import Gaussian
-from jnn.training import program
+from jnn.training import problem, program
 
 from .training_oracles import assert_close
 
@@ -20,33 +20,77 @@ Y = np.stack([np.sin(X[:, 0]) + X[:, 1], X[:, 2] ** 2], axis=1)
 NETWORK = mlp([3, 4, 2])
 
 
-def test_equal_shapes_and_settings_compile_once(key):
-    x, y = X[:, :2], Y[:, :1]
-
-    def train(seed=0, rate=0.01, decay=0.1, scale=1.0, **more):
+def test_numbers_compile_nothing_and_sizes_little(key):
+    def train(n=13, seed=0, decay=0.1, scale=1.0, patience=5, margin=0.0, rule=None, **more):
+        x, y = np.resize(X[:, :2], (n, 2)), np.resize(Y[:, :1], (n, 1))
         fit(
             *(mlp([2, 3, 1]), Gaussian(), scale * x, y),
             key=jax.random.fold_in(key, seed),
-            optimizer=more.pop("optimizer", None) or adam(rate),
-            epochs=7,
             batch_size=4,
             weight_decay=decay,
             validation=0.2,
-            stopping=stopping.Patience(5),
-            **more,
+            stopping=rule or stopping.Patience(patience, margin),
+            **{"optimizer": adam(0.01), "epochs": 7} | more,
         )
-        return program.run._cache_size(), program.start._cache_size()
+        return program.run.count(), program.start._cache_size()
 
     once = train()
-    assert train(seed=1) == once
-    assert train(decay=0.2) == once
-    assert train(decay=jnp.float32(0.3)) == once
-    assert train(scale=2.0) == once
-    assert train(callback=lambda seen: None, callback_every=2) == once
-    assert train(rate=0.02) == (once[0] + 1, once[1] + 1)  # the rate is part of the optimizer
+    for changed in (
+        {"seed": 1}, {"decay": 0.2}, {"decay": jnp.float32(0.3)}, {"scale": 2.0}, {"patience": 2}, {"margin": 0.1},
+        {"optimizer": adam(0.02, 0.8, 0.99, 1e-6)}, {"optimizer": adam(np.float32(0.5))},
+        {"optimizer": adam(jnp.array(0.5))},
+        {"validate_every": 3}, {"epochs": 50}, {"n": 12}, {"n": 60},
+        {"callback": lambda seen: None, "callback_every": 2},
+        {"initializer": networks.fan_in_normal},
+    ):  # fmt: skip
+        assert train(**changed) == once, changed
+    assert train(epochs=65) == (once[0] + 1, once[1] + 1)  # the next size of a history
+    assert train(n=65) == (once[0] + 2, once[1] + 2)  # the next size of the data
+    other = train(rule=stopping.GeneralizationLoss(5.0))
+    assert other == (once[0] + 3, once[1] + 3)  # another rule is another structure
+    assert train(rule=stopping.GeneralizationLoss(3.0)) == other
+    drawn = train(initializer=networks.uniform(0.1))
+    assert train(initializer=networks.uniform(0.2)) == drawn
     plain = optax.scale(-0.01)
     again = train(optimizer=plain)
     assert train(optimizer=plain) == again
+    made = train(optimizer=optimizers.parametrized(optax.sgd, learning_rate=0.1))
+    assert train(optimizer=optimizers.parametrized(optax.sgd, learning_rate=0.2)) == made
+
+
+@pytest.mark.parametrize("batch_size", [4, None])
+def test_rows_that_fill_up_never_matter(batch_size, key, monkeypatch):
+    """To rounding the same without them, and to the last bit whatever they hold."""
+    train = functools.partial(
+        *(fit, NETWORK, Gaussian(), X, Y), key=key, epochs=5, batch_size=batch_size, validation=0.3,
+        optimizer=adam(0.05), weight_decay=0.1, weights=np.linspace(1, 2, 13),
+    )  # fmt: skip
+    plain = train()
+    monkeypatch.setattr(problem, "rounded_up", lambda count, *_: count)
+    assert_close(plain.params, train().params, 1e-12)
+    monkeypatch.setattr(problem, "rounded_up", lambda count, *_: count + 50)
+    filled = train()
+    assert_close(plain.params, filled.params, 1e-12)
+    pad = np.pad
+    monkeypatch.setattr(np, "pad", lambda array, width, **_: pad(array, width, constant_values=7))
+    for a, b in zip(jax.tree.leaves(filled.params), jax.tree.leaves(train().params), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_debugging_nans_and_infs_works(key):
+    """No marker in the state is NaN or infinite: with validation rarely, rules that wait, Rprop's first step."""
+    with jax.debug_nans(True), jax.debug_infs(True):
+        for optimizer in (adam(0.01), rprop()):
+            result = fit(
+                *(NETWORK, Gaussian(), X, Y), key=key, epochs=9, batch_size=None, optimizer=optimizer,
+                validation=0.3, validate_every=4,
+                stopping=[stopping.Patience(8), stopping.GeneralizationLoss(), stopping.TrainingProgress(1e-9),
+                          stopping.ProgressQuotient(9.0)],
+            )  # fmt: skip
+            ensembles.fit(NETWORK, Gaussian(), X, Y, key=key, members=3, epochs=3, batch_size=5, optimizer=optimizer)
+            assert int(result.epochs) == 9
+        with pytest.raises(FloatingPointError, match=r"nan|inf"):
+            fit(NETWORK, Gaussian(), X, Y, key=key, epochs=99, optimizer=steepest_descent(1e200))
 
 
 def train_small(key, rate=0.05, decay=0.1, x=X, y=Y, validation=None, rules=None, epochs=6):

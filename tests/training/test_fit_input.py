@@ -85,7 +85,7 @@ CASES = {
     "integer params": (
         {"params": jax.tree.map(lambda w: w.astype(int), PARAMS)},
         TypeError,
-        "expected params of a floating-point dtype, got int64",
+        r"expected params\[0\]\['W'\] as an array of floating-point numbers, got .* of dtype int64",
     ),
     "mask's structure": ({"mask": MASK[0]}, ValueError, "expected mask of the structure that network.init gives"),
     "mask's shape": ({"mask": ({"W": np.ones(3, bool), "b": np.array(False)},)}, ValueError, r"got \(3,\)"),
@@ -101,6 +101,17 @@ CASES = {
     "decays": ({"weight_decay": np.ones(2)}, (ValueError, TypeError), "weight_decay"),
     "an optimizer's name": ({"optimizer": "adam"}, TypeError, "adam"),
     "an optimizer's builder": ({"optimizer": adam}, TypeError, "adam"),
+    "rates": ({"optimizer": adam(np.ones(3))}, ValueError, r"one number for learning_rate, got shape \(3,\)"),
+    "patiences": (
+        {"stopping": stopping.Patience(np.arange(1, 3), monitor="train")},
+        ValueError,
+        r"one number for Patience.epochs, got shape \(2,\)",
+    ),
+    "a misspelt setting": (
+        {"epoch": 3},
+        TypeError,
+        "unexpected argument 'epoch'; the settings of training are optimizer",
+    ),
 }
 
 
@@ -123,7 +134,7 @@ UNCHECKED = {
     "flat x": r"expected x of shape \(n, 2\), one row an example; got \(6,\)",
     "an optimizer's name": r"expected an optimizer, as jnn.adam\(1e-3\) or one of optax's, got 'adam'",
     "an optimizer's builder": r"expected an optimizer, as jnn.adam\(1e-3\) or one of optax's, got <function adam",
-    "decays": r"expected weight_decay as one number, got shape \(2,\); vmap over several",
+    "decays": r"expected weight_decay as one number, got shape \(2,\); jnn.ensembles.fit takes one for each member",
 }
 
 

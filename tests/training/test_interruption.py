@@ -15,13 +15,21 @@ import pytest
 
 from jnn import adam, fit, mlp, steepest_descent, stopping
 from jnn.likelihoods import Gaussian
-from jnn.training import DivergenceWarning
+from jnn.training import DivergenceWarning, program, visiting
 
 RNG = np.random.default_rng(3)
 X = RNG.normal(size=(10, 2))
 Y = np.sin(X[:, :1]) + X[:, 1:]
 NETWORK = mlp([2, 3, 1])
 train = functools.partial(fit, NETWORK, Gaussian(), X, Y, optimizer=adam(0.02), batch_size=4)
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_as_usual():
+    """Also where the tests run in the background, and a parent process ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def assert_equal(got, expected):
@@ -134,6 +142,7 @@ def test_ctrl_c_from_outside_while_the_program_runs(key):
     """A real signal from another thread, in the middle of a run that would take hours."""
     if threading.current_thread() is not threading.main_thread():
         pytest.skip("signals reach the main thread only")
+    train(key=key, epochs=5_000_000, callback=lambda seen: True)  # compiled
     before, deadline = signal.getsignal(signal.SIGINT), time.monotonic() + 60
 
     def press():
@@ -151,6 +160,26 @@ def test_ctrl_c_from_outside_while_the_program_runs(key):
     assert 1 <= int(result.epochs) < 5_000_000
     assert result.stop_reason == "interrupted (Ctrl-C)"
     assert np.isfinite(result.history.train_error[int(result.epochs) - 1])
+
+
+def test_ctrl_c_before_the_first_epoch_is_told(key, monkeypatch):
+    """While the program is being compiled."""
+
+    def interrupted(*arguments, original=program.run):
+        signal.raise_signal(signal.SIGINT)
+        return original(*arguments)
+
+    visiting.pace_of.cache_clear()
+    monkeypatch.setattr(program, "run", interrupted)
+    result = train(key=key, epochs=9, validation=0.3)
+    assert int(result.epochs) == int(result.best_epoch) == 0
+    assert result.stop_reason == result.interruption == "interrupted (Ctrl-C)"
+    assert np.isnan(result.history.train_error).all()
+    assert np.isinf(result.best_validation_error)
+    monkeypatch.undo()
+    assert_equal(
+        train(key=key, epochs=9, validation=0.3, resume=result).state, train(key=key, epochs=9, validation=0.3).state
+    )
 
 
 def test_ctrl_c_in_the_last_epoch_is_not_lost(key):

@@ -58,15 +58,19 @@ RULES = {
 }
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def stops(rule, train, validation, gradient):
-    """Whether the rule says stop, for every epoch of a curve."""
-
+@jax.jit
+def _stops(rule, train, validation, gradient, validated):
     def step(state, seen):
         return rule.update(state, Observation(*seen))
 
     epochs = jnp.arange(1, len(train) + 1)
-    return jax.lax.scan(step, rule.init(train.dtype), (epochs, train, validation, gradient))[1]
+    return jax.lax.scan(step, rule.init(train.dtype), (epochs, train, validation, gradient, validated))[1]
+
+
+def stops(rule, train, validation, gradient):
+    """Whether the rule says stop, for every epoch of a curve; NaN where there was no validation."""
+    validated = ~np.isnan(validation)
+    return _stops(rule, jnp.asarray(train), np.where(validated, validation, 0), gradient, validated)
 
 
 def curves(seed, count=40):
@@ -155,7 +159,7 @@ def test_the_hypothesis_with_the_lowest_validation_risk_is_returned(key):
 
 def test_a_fraction_is_held_out_and_judged(key):
     result = train(X, LABELS, key=key, weights=V, validation=0.4)
-    held_out, rows = np.asarray(result.state.held_out), np.asarray(result.state.rows)
+    held_out, rows = result.state.held_out.numbers(), result.state.rows.numbers()
     assert len(held_out) == 16
     assert sorted([*held_out, *rows]) == list(range(40))
     for label in range(3):  # stratified: each class gives its share, rounded up or down

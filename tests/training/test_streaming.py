@@ -10,7 +10,7 @@ import pytest
 
 from jnn import adam, fit, mlp, stopping
 from jnn.likelihoods import Categorical, Gaussian
-from jnn.training import hosted
+from jnn.training.streaming import Source
 from tests import typechecker
 
 RNG = np.random.default_rng(5)
@@ -57,13 +57,13 @@ def test_held_out_parts_are_stratified_alike(key):
 
 def test_no_more_than_asked_for_is_sent(key, monkeypatch):
     sent = []
-    original = hosted.Examples.block
+    original = Source.rows
 
-    def counted(self, rows, dtype):
-        sent.append(len(rows))
-        return original(self, rows, dtype)
+    def counted(self, numbers):
+        sent.append(len(numbers))
+        return original(self, numbers)
 
-    monkeypatch.setattr(hosted.Examples, "block", counted)
+    monkeypatch.setattr(Source, "rows", counted)
     train(key=key, rows_on_device=35, validation=0.4)
     assert sum(sent) == 4 * (32 + 21)  # 32 to train on, as four batches; 21 held out
     assert max(sent) <= 35 // 2  # half is being worked on while the other half comes

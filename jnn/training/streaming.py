@@ -1,0 +1,142 @@
+"""Training on examples that stay on the host: data larger than the device's memory, or memory-mapped files.
+
+The steps are those of `jnn.training.program`, in the same order. An epoch is a loop of the host over blocks of
+mini-batches: while the device works on one, the host gathers the next and sends it.
+"""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from jnn.networks.base import expected_parameters
+from jnn.training import program as programs
+from jnn.training.packing import Packing, packing
+from jnn.training.problem import Problem, fill
+from jnn.training.program import Block, Examples, Member, Pass, Program, Risk, Shared, State
+from jnn.training.structure import LEAST_VALIDATED, restored, rounded_up
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """All examples, as NumPy arrays, and how many of them may lie on the device at once."""
+
+    examples: Examples
+    dtype: Any
+    rows_on_device: int
+
+    @classmethod
+    def of(cls, problem: Problem, batch_size: int | None, rows_on_device: int) -> "Source":
+        """The examples of a problem.
+
+        Raises:
+            ValueError: unless there are mini-batches, and room for two of them.
+        """
+        if batch_size is None or batch_size >= problem.count:
+            raise ValueError("rows_on_device is for mini-batches: expected a batch_size below the number of examples")
+        if rows_on_device < 2 * batch_size:
+            raise ValueError(
+                f"expected rows_on_device of at least two mini-batches, {2 * batch_size}: one to work on and one to "
+                f"send meanwhile; got {rows_on_device}"
+            )
+        return cls(Examples(*(None if leaf is None else np.asarray(leaf) for leaf in problem.examples)),
+                   problem.dtype, rows_on_device)  # fmt: skip
+
+    @property
+    def half(self) -> int:
+        """Half of what may lie on the device: the other half is being worked on."""
+        return self.rows_on_device // 2
+
+    def rows(self, numbers: np.ndarray) -> Examples:
+        """Some examples, inputs and weights in the dtype of training."""
+        x, y, weights = self.examples
+        own = None if weights is None else weights[numbers].astype(self.dtype)
+        return Examples(x[numbers].astype(self.dtype), y[numbers], own)
+
+    def blocks(self, program: Program, order: np.ndarray) -> Iterator[Block]:
+        """An epoch's mini-batches, as many at a time as may be sent."""
+        size, count = program.batch_size, np.asarray(len(order), int)
+        assert size is not None
+        steps, each = -(-len(order) // size), self.half // size
+        for first in range(0, steps, each):
+            some = self.rows(order[first * size : (first + each) * size])
+            whole = Examples(*(None if leaf is None else fill(leaf, each * size) for leaf in some))
+            yield Block(whole, None, np.asarray(first, int), np.asarray(min(each, steps - first), int), count)
+
+
+def run(source: Source, program: Program, shared: Shared, member: Member, state: State, until: Any) -> State:
+    """Train until the given epoch, or until a rule stops it; as `jnn.training.program.run`, to rounding."""
+    count = int(shared.count) if state.rows is None else int(state.rows.count)
+    rows = np.arange(count) if state.rows is None else state.rows.numbers()
+    wide = jnp.promote_types(program.dtype, jnp.float32)
+    weights = source.examples.weights
+    total = jnp.asarray(count if weights is None else weights[rows].sum(dtype=np.float64), wide)
+    places = int(shared.examples.x.shape[0]) if state.rows is None else len(state.rows.index)
+    while bool(programs.running(shared, state)) and int(state.epoch) < int(until):
+        order = rows[np.asarray(_order(program, state, places, count))[:count]]
+        done = _begin(program, member, state)
+        for block in source.blocks(program, order):
+            before, done = done, _take(program, shared, member, total, done, block)
+            jax.block_until_ready(before.error)  # else the host would send blocks faster than they are worked on
+        due = programs.is_due(program, shared, state)
+        risk = _validated(source, program, shared, member, state, done) if bool(due) else jnp.zeros((), program.dtype)
+        state = _end(program, shared, member, state, done, total, due, risk)
+    return state
+
+
+def _packing(program: Program, member: Member) -> Packing:
+    """What packs the network's parameters, known from their shapes."""
+    like = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, program.dtype), expected_parameters(program.network))
+    return packing(like, restored(member.optimizer), program.platform)
+
+
+@functools.partial(jax.jit, static_argnames=("program", "places"))
+def _order(program: Program, state: State, places: int, count: Any) -> Array:
+    return programs.epoch_order(program, state, places, count)
+
+
+@functools.partial(jax.jit, static_argnames="program")
+def _begin(program: Program, member: Member, state: State) -> Pass:
+    return programs.begin(member, programs.pack(program, member, state)[1])
+
+
+@functools.partial(jax.jit, static_argnames="program")
+def _take(program: Program, shared: Shared, member: Member, total: Array, before: Pass, block: Block) -> Pass:
+    return programs.take(program, shared, member, total, _packing(program, member), before, block)
+
+
+@functools.partial(jax.jit, static_argnames="program")
+def _end(
+    program: Program, shared: Shared, member: Member, state: State, done: Pass, total: Array, due: Any, risk: Array
+) -> State:
+    packed, before = programs.pack(program, member, state)
+    return programs.unpack(packed, programs.end(program, shared, member, before, done, total, due, risk))
+
+
+def _validated(source: Source, program: Program, shared: Shared, member: Member, state: State, done: Pass) -> Array:
+    """Σ_n v_n (−ln p) / Σ_n v_n over the validation examples, block by block."""
+    if shared.validation is not None:
+        blocks = iter([(shared.validation, np.asarray(shared.validation.weights) > 0)])
+    else:
+        assert state.held_out is not None
+        numbers = state.held_out.numbers()
+        size = min(source.half, rounded_up(len(numbers), least=LEAST_VALIDATED))
+        parts = (numbers[first : first + size] for first in range(0, len(numbers), size))
+        blocks = (
+            (Examples(*(None if leaf is None else fill(leaf, size) for leaf in source.rows(part))),
+             np.arange(size) < len(part))
+            for part in parts
+        )  # fmt: skip
+    found = [_risk(program, member, done.params, examples, there) for examples, there in blocks]
+    error, total = (sum(values, start=jnp.zeros((), values[0].dtype)) for values in zip(*found, strict=True))
+    return (error / total).astype(program.dtype)
+
+
+@functools.partial(jax.jit, static_argnames="program")
+def _risk(program: Program, member: Member, params: Any, examples: Examples, there: Any) -> Risk:
+    return programs.validation_risk(program, _packing(program, member), params, examples, there)

@@ -1,0 +1,62 @@
+"""Other numbers compile nothing, other sizes seldom: a selection of what the command counts."""
+
+import numpy as np
+import pytest
+
+from experiments.benchmarks import compilations
+from experiments.benchmarks.compilations import Found, Series
+
+CHOSEN = {
+    "fit": {"learning rate", "weight decay", "patience", "GL's threshold", "tol", "validate_every", "seed"},
+    "MLPClassifier, adam": {"learning rate", "β₁", "ε", "seed"},
+    "MLPRegressor, sgd": {"momentum", "tol", "weight decay"},
+}
+"""Those of one kind have one program together, but for its first fit."""
+
+
+@pytest.mark.parametrize("of", CHOSEN)
+def test_other_numbers_compile_nothing(of: str) -> None:
+    chosen = [series for series in compilations.every_series(quick=True) if series.of == of]
+    chosen = [series for series in chosen if series.what in CHOSEN[of]]
+    assert {series.what for series in chosen} == CHOSEN[of]
+    for series in chosen:
+        assert series.bound == 0
+        assert compilations.measure(series).training == 0, series.what
+
+
+@pytest.mark.parametrize(
+    ("what", "values", "fit"),
+    [
+        ("rows", (200, 201, 207, 208), lambda rows: compilations.by_fit(rows=rows)),
+        ("epochs", (70, 100, 128), lambda epochs: compilations.by_fit(epochs=epochs)),
+        ("members", (5, 6), compilations.by_ensemble),
+    ],
+)
+def test_sizes_share_programs(what, values, fit) -> None:
+    assert compilations.measure(Series("", what, values, fit)).training == 0
+
+
+def test_what_is_compiled_is_counted() -> None:
+    """Another structure is another program: a start and a run."""
+    found = compilations.measure(
+        Series("fit", "reduction", ("mean", "sum"), lambda reduction: compilations.by_fit(reduction=reduction))
+    )
+    assert found.training == 1 <= found.all
+    assert not found.met
+
+
+def test_the_table_tells_what_is_not_met() -> None:
+    def fit(value: object) -> None:
+        del value
+
+    series = Series("fit", "rows", range(5), fit, bound=3, growth=30.0)
+    found = [
+        Found(series, 3, 9, 29.0),
+        Found(series, 4, 9, 0.0),
+        Found(series, 0, 9, 31.0),
+        Found(series, 0, 0, np.nan),
+    ]
+    assert [one.met for one in found] == [True, False, False, True]
+    rows = compilations.table(found).rows
+    assert rows[0] == ("fit: rows", "4", "3", "3", "9", "29.0", "30")
+    assert rows[1][0] == "fit: rows  (not met)"
