@@ -190,7 +190,7 @@ def _by_parts(setting: Setting, c: Comparison, w: list[Any], leaf: int, natural:
     except Exception:  # it cannot be evaluated in float64
         return c
     change = max(changes)
-    if not change or top > 64 * change:
+    if not change or max(top, largest(center)) > 64 * change:  # one of the two is not zero at all
         return c
     size = change / EPS64
     return dataclasses.replace(c, parts_size=size, scale=max(size, top))
