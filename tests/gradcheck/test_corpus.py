@@ -15,7 +15,7 @@ import pytest
 
 from experiments import gradcheck_power, gradcheck_upstream
 from jnn import gradcheck
-from jnn.gradcheck._derivatives import QUICK
+from jnn.gradcheck.oracle.numerical import QUICK
 
 from .corpus import CASES, HARD, PAIRS, Case
 
