@@ -20,8 +20,9 @@ class Case:
     """A right function, and (for a pair) the same function with a wrong rule.
 
     `how` says where the wrong function differs from its twin, for the self-test: in the pullback ("vjp"), in the
-    pushforward ("jvp"), in the Hessian-vector product ("order2"), under vmap ("vmap"), in the gradient by one leaf while
-    the others are not perturbed ("alone"), or in the primal value that is returned under differentiation ("primal").
+    pushforward ("jvp"), in the Hessian-vector product ("order2"), under vmap ("vmap"), in the gradient by one leaf
+    while the others are not perturbed ("alone"), or in the primal value that is returned under differentiation
+    ("primal").
     """
 
     name: str

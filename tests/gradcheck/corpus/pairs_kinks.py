@@ -1,4 +1,4 @@
-"""Pairs at points where coordinates are kinks though directions are not: ties, norms at zero, sums of kinks that cancel.
+"""Pairs at points where coordinates are kinks though directions are not: ties, norms at zero, kinks that cancel.
 
 Each wrong value lies between the one-sided derivatives along every coordinate; along some direction it does not.
 """
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .case import KINK, Case, array, bf16, f32, i32, normal, pair, vjp
+from .case import KINK, array, bf16, f32, normal, pair
 
 FAMILY = "joint kinks"
 INVARIANT = "zero by invariance"

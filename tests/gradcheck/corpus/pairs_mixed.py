@@ -188,7 +188,9 @@ def depthwise_rule(turn):
             for i in range(2)
             for j in range(2)
         )
-        dw = jnp.stack([jnp.stack([jnp.sum(x32[i : i + h, j : j + k] * g32, (0, 1)) for j in range(2)]) for i in (0, 1)])
+        dw = jnp.stack(
+            [jnp.stack([jnp.sum(x32[i : i + h, j : j + k] * g32, (0, 1)) for j in range(2)]) for i in (0, 1)]
+        )
         return dx.astype(x.dtype), dw, jnp.sum(g32, (0, 1))
 
     return pull

@@ -147,6 +147,10 @@ def bidiagonal(shift):
     return run
 
 
+def substituted(c, b):
+    return lax.scan(lambda h, cv: ((y := cv[0] * h + cv[1]), y), jnp.zeros_like(b[0]), (c, b))[1]
+
+
 # Roots.
 
 
@@ -334,7 +338,8 @@ CASES = [
     twins("shard_map_psum", lambda c: sharded(share(c)), 1.0, 0.0, lambda: (uniform(1101, 6, low=0.5, high=2.0),),
           "a sum over devices treated as a constant", lambda x: x / jnp.sum(x)),
     twins("shard_map_two_arguments", lambda axis: sharded(scaled_rows(axis), 2), 1, 0,
-          lambda: (normal(1102, 4, 4), normal(1103, 4)), "the wrong axis, inside shard_map", lambda x, w: x * w[:, None]),
+          lambda: (normal(1102, 4, 4), normal(1103, 4)), "the wrong axis, inside shard_map",
+          lambda x, w: x * w[:, None]),
     twins("shard_map_in_scan", lambda c: lambda x: lax.scan(lambda h, _: (sharded(sine(c))(h) + x, None), x, None,
                                                              length=3)[0], 1.0, -1.0, x6(1104),
           "shard_map in a scan: the sign", lambda x: jnp.sin(jnp.sin(jnp.sin(x) + x) + x) + x),
@@ -358,9 +363,10 @@ CASES = [
          "a matrix declared symmetric that is not", primal=jnp.linalg.solve, self_test=1e4),
     twins("linear_solve_bidiagonal", bidiagonal, True, False,
           lambda: (uniform(1116, 6, low=0.2, high=0.9), normal(1117, 6)), "the adjoint recurrence runs with c_t for "
-          "c_{t+1}", lambda c, b: lax.scan(lambda h, cv: ((y := cv[0] * h + cv[1]), y), jnp.zeros_like(b[0]), (c, b))[1]),
+          "c_{t+1}", substituted),
     twins("custom_root_multiplied", cubic, divided, lambda g, y: y * g(jnp.ones_like(y)),
-          lambda: (f32(0.7), f32(2.0)), "the tangent equation multiplied where it is to be divided", cubic_alone, ROOTS),
+          lambda: (f32(0.7), f32(2.0)), "the tangent equation multiplied where it is to be divided", cubic_alone,
+          ROOTS),
     twins("custom_root_unsolved", cubic, divided, lambda g, y: y, lambda: (f32(0.4), f32(-1.5)),
           "the tangent equation not solved at all", cubic_alone, ROOTS),
     twins("custom_root_transposed", system_root, dense_tangent(same), dense_tangent(lambda m: m.T),

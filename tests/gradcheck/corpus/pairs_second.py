@@ -131,8 +131,7 @@ def product_push(both):
 def cg_energy(a):
     """½ bᵀ A(a)⁻¹ b for a tridiagonal A, by a scan."""
     b = jnp.ones_like(a)
-    carry = lax.scan(lambda s, v: (0.3 * s + v[1] / (2 + v[0] ** 2), None), jnp.zeros_like(a[0]), (a, b))[0]
-    return carry
+    return lax.scan(lambda s, v: (0.3 * s + v[1] / (2 + v[0] ** 2), None), jnp.zeros_like(a[0]), (a, b))[0]
 
 
 def energy_rule(power):
