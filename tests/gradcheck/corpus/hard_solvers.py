@@ -136,7 +136,7 @@ def blend(x, y, t):
 
 
 def blend_push(p, t):
-    (x, y, s), z = p, lax.logistic(p[2])
+    (x, y, _), z = p, lax.logistic(p[2])
     dx, dy, ds = (zero_tangent(d, v) for d, v in zip(t, p, strict=True))
     return dx + (dy - dx) * z + (y - x) * z * (1 - z) * ds
 
@@ -294,7 +294,7 @@ CASES = [
     solvers("total_norm_of_groups", group_norms, lambda: (normal(1826, 3, 2),), "no kink at all: no row is zero",
             KINKS),
     solvers("perturbed_sum_of_three", jvp_by_need(blend, blend_push), lambda: (normal(1827, 4), normal(1828, 4),
-            normal(1829, 4)), "symbolic_zeros, rightly", PERTURBED, primal=lambda x, y, t: x + (y - x) * lax.logistic(t)),
+            normal(1829, 4)), "symbolic_zeros, rightly", PERTURBED, primal=blend),
     solvers("log_determinant_spd", lambda a: jnp.linalg.slogdet(a)[1] - jnp.log(jnp.linalg.det(a)),
             lambda: (spd(1832, 3, 1.0),), "two ways to the same number", INVARIANT, self_test=None),
 ]
