@@ -281,8 +281,9 @@ CASES = [
          "a threshold and what it removes: both off at the edge", allowed=KINK, self_test=None),
     kink("running_maximum_ties", running_maximum, ties(part), ties(one), at(3.0, 1.0, 3.0),
          "cumulative maximum: both ties"),
-    kink("clip_at_both_ends", clipped_both, clipped_rule(0.0, 0.5, 0.5), clipped_rule(1.0, 1.0, 1.0),
-         lambda: (f32(1.0), f32(1.0), f32(1.0)), "three equal arguments: the shares must sum to 1"),
+    kink("clip_at_both_ends", clipped_both, clipped_rule(0.0, 0.0, 1.0), clipped_rule(0.0, 0.0, 0.0),
+         lambda: (f32(1.0), f32(1.0), f32(1.0)), "three equal arguments: alone, each may "
+         "have no share; together they must have one"),
     kink("range_ties", margins, range_rule(part), range_rule(one), at(2.0, -1.0, 2.0, -1.0),
          "two tied maxima and two tied minima"),
     pair("softmax_shift_dropped", INVARIANT, shifted_softmax, shifted_rule(1.0), shifted_rule(0.0),

@@ -23,7 +23,7 @@ _calls = count()
 def by_host(fun: Callable, x: jax.Array) -> jax.Array:
     """`fun(x)` on the host, at each call anew."""
     out = jax.ShapeDtypeStruct(x.shape, x.dtype)
-    return jax.pure_callback(lambda v: np.asarray(fun(v), out.dtype), out, x, vmap_method="sequential")
+    return jax.pure_callback(lambda v: np.asarray(fun(np.asarray(v)), out.dtype), out, x, vmap_method="sequential")
 
 
 def noisy(x):
