@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import gradcheck_power, gradcheck_upstream
+from experiments import gradcheck_power
+from experiments.gradcheck_upstream import __main__ as gradcheck_upstream
 from jnn import gradcheck
 from jnn.gradcheck._derivatives import QUICK
 
@@ -327,13 +328,13 @@ def test_the_experiment_says_where_it_expects_the_corpus(tmp_path: Path) -> None
 
 def test_the_upstream_experiment_finds_and_checks_a_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved = tmp_path / "upstream.json"
-    few = ["--functions", "jax.nn.log1mexp", "--dtypes", "float32", "--inputs", "unit", "--out", str(saved)]
+    few = ["--libraries", "scan", "--functions", "jax.nn.log1mexp", "--inputs", "unit, float32", "--out", str(saved)]
     assert gradcheck_upstream.main(few) == 0
-    assert "functions with custom rules: 1" in capsys.readouterr().out
+    assert "functions: 1 of 1 distributions" in capsys.readouterr().out
     (result,) = json.loads(saved.read_text(encoding="utf-8"))["results"]
     assert (result["function"], result["verdict"]) == ("jax.nn.log1mexp", "pass")
 
 
 def test_the_upstream_experiment_says_that_nothing_matches(capsys: pytest.CaptureFixture[str]) -> None:
-    assert gradcheck_upstream.main(["--functions", "jax.nn.no_such_function"]) == 2
+    assert gradcheck_upstream.main(["--libraries", "scan", "--functions", "jax.nn.no_such_function"]) == 2
     assert "no_such_function" in capsys.readouterr().err
