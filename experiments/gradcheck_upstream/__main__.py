@@ -1,7 +1,7 @@
 """Are the derivatives that public libraries offer right?
 
     python -m experiments.gradcheck_upstream [--libraries NAME ...] [--functions PATTERN] [--inputs PATTERN]
-                                             [--out FILE.json [--resume]]
+                                             [--most N] [--out FILE.json [--resume]]
 
 Two kinds of functions go through `jnn.gradcheck.check`. "scan": every public function of jax.nn, jax.numpy,
 jax.numpy.linalg, jax.scipy.special and optax in whose program a custom rule is called, in float32 and bfloat16 at five
@@ -199,6 +199,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--libraries", nargs="+", choices=LIBRARIES, default=list(LIBRARIES), help="default: all")
     made.add_argument("--functions", default="*", metavar="PATTERN", help="full names to check, as in 'jax.nn.*'")
     made.add_argument("--inputs", default="*", metavar="PATTERN", help="labels of inputs, as in '*float32'")
+    made.add_argument("--most", type=int, metavar="N", help="inputs of a function at most; default: all")
     made.add_argument("--out", type=Path, metavar="FILE.json", help="where every result is saved")
     made.add_argument("--resume", action="store_true", help="take over what --out FILE.json holds already")
     return made
@@ -243,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for library, targets in collected(options.libraries, options.functions):
                 for i, target in enumerate(targets):
                     progress(i, len(targets), target.name, every=1)
-                    for inputs in fnmatch.filter(target.inputs, options.inputs):
+                    for inputs in fnmatch.filter(target.inputs, options.inputs)[: options.most]:
                         key = (library, target.name, inputs)
                         if key not in results:
                             results[key] = examined(library, target, inputs)

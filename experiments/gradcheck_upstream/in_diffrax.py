@@ -1,5 +1,7 @@
 """Differential equations of diffrax: solvers, adjoints and interpolations as functions of the start and a parameter."""
 
+# pyright: reportMissingImports=false
+
 import diffrax
 import jax
 import jax.numpy as jnp

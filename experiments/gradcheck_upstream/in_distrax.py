@@ -1,5 +1,7 @@
 """Distributions and bijectors of distrax, and its functions with rules."""
 
+# pyright: reportMissingImports=false
+
 import distrax
 import jax
 import jax.numpy as jnp

@@ -1,5 +1,7 @@
 """Equivariant functions of e3nn-jax."""
 
+# pyright: reportMissingImports=false
+
 import e3nn_jax as e3nn
 import jax
 import jax.numpy as jnp

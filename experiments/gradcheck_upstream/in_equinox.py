@@ -1,5 +1,7 @@
 """Layers of equinox, in float32 and in bfloat16, and its loops and rules."""
 
+# pyright: reportMissingImports=false, reportFunctionMemberAccess=false
+
 import equinox as eqx
 import equinox.internal as eqxi
 import jax

@@ -1,5 +1,7 @@
 """Layers of flax, linen and nnx, in float32 and with dtype=bfloat16 over float32 parameters."""
 
+# pyright: reportMissingImports=false
+
 import jax
 from flax import linen, nnx
 

@@ -1,5 +1,7 @@
 """Bijections of flowjax."""
 
+# pyright: reportMissingImports=false
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp

@@ -1,5 +1,7 @@
 """Interpolation with interpax."""
 
+# pyright: reportMissingImports=false
+
 import interpax
 import jax.numpy as jnp
 

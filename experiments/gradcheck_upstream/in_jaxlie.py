@@ -1,5 +1,7 @@
 """Lie groups with jaxlie."""
 
+# pyright: reportMissingImports=false
+
 import jax.numpy as jnp
 import jaxlie
 

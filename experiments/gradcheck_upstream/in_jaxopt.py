@@ -1,5 +1,7 @@
 """Projections, proximal operators, losses and implicitly differentiated solvers of jaxopt."""
 
+# pyright: reportMissingImports=false
+
 import warnings
 
 with warnings.catch_warnings():

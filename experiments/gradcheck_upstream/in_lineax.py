@@ -1,5 +1,7 @@
 """Linear solves of lineax: each solver as a function of the matrix and the right-hand side."""
 
+# pyright: reportMissingImports=false
+
 import jax.numpy as jnp
 import lineax as lx
 

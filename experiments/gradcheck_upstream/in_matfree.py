@@ -1,5 +1,7 @@
 """Matrix-free linear algebra with matfree: decompositions with adjoints of their own."""
 
+# pyright: reportMissingImports=false
+
 import jax.numpy as jnp
 from matfree import decomp, funm
 

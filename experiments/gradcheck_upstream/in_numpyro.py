@@ -1,5 +1,7 @@
 """Densities, draws and transforms of numpyro."""
 
+# pyright: reportMissingImports=false
+
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist

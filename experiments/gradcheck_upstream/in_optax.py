@@ -85,7 +85,7 @@ LOSSES = {
         at(normal=normal(33, 4, 3)),
     ),
     "make_fenchel_young_loss": (
-        lambda x: optax.losses.make_fenchel_young_loss(jax.nn.logsumexp)(
+        lambda x: optax.losses.make_fenchel_young_loss(lambda z: jax.nn.logsumexp(z))(
             x, jax.nn.softmax(normal(34, 4)).astype(x.dtype)
         ),
         at(normal=normal(35, 4)),
@@ -124,7 +124,7 @@ TARGETS = [
     *(Target("optax.projections." + name, fun, inputs) for name, (fun, inputs) in PROJECTIONS.items()),
     Target(
         "optax.perturbations.make_perturbed_fun",
-        lambda x: optax.perturbations.make_perturbed_fun(jnp.sin, num_samples=20, sigma=0.1)(KEY, x),
+        lambda x: optax.perturbations.make_perturbed_fun(lambda v: jnp.sin(v), num_samples=20, sigma=0.1)(KEY, x),
         at(normal=normal(60, 3)),
     ),
     Target("optax.safe_norm", lambda x: optax.safe_norm(x, 1e-3), at(normal=normal(61, 4), zero=jnp.zeros(3, f32))),

@@ -1,5 +1,7 @@
 """Roots, fixed points, minima and least squares of optimistix, as functions of the parameters of their problems."""
 
+# pyright: reportMissingImports=false
+
 import jax.numpy as jnp
 import optimistix as optx
 

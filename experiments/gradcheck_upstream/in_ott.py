@@ -1,5 +1,7 @@
 """Optimal transport with ott-jax."""
 
+# pyright: reportMissingImports=false
+
 import jax.numpy as jnp
 from ott.geometry import costs, geometry, pointcloud
 from ott.math import matrix_square_root, utils

@@ -1,6 +1,7 @@
 """The kernels that ship with JAX in jax.experimental.pallas.ops, interpreted where they allow it."""
 
 import jax
+import jax.numpy as jnp
 from jax.experimental.pallas.ops.gpu import attention, layer_norm, rms_norm, softmax
 
 from .target import Target, at, bf16, f32, normal

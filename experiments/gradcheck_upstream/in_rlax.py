@@ -1,5 +1,7 @@
 """Losses of rlax."""
 
+# pyright: reportMissingImports=false
+
 import jax.numpy as jnp
 import rlax
 

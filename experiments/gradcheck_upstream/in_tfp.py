@@ -1,5 +1,7 @@
 """Special functions and solvers of TensorFlow Probability on JAX: nearly all have a gradient of their own."""
 
+# pyright: reportMissingImports=false
+
 import jax
 import jax.numpy as jnp
 from tensorflow_probability.substrates.jax import math as tfm

@@ -1,5 +1,7 @@
 """Gaussian processes with tinygp."""
 
+# pyright: reportMissingImports=false
+
 import jax.numpy as jnp
 import tinygp
 

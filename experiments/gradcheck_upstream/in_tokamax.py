@@ -1,5 +1,7 @@
 """Kernels of tokamax with their implementations in XLA, which run on any machine."""
 
+# pyright: reportMissingImports=false
+
 import jax
 import jax.numpy as jnp
 import tokamax

@@ -64,6 +64,12 @@ def test_an_interrupted_run_shows_its_part_and_goes_on(plant, tmp_path: Path, ca
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_at_most_so_many_inputs_are_tried(plant, tmp_path: Path):
+    check = plant(Fake())
+    assert run(tmp_path / "upstream.json", "--most", "2") == 0
+    assert check.calls == [f"{inputs}, float32" for inputs in scan.INPUTS[:2]]
+
+
 def test_without_resume_everything_is_checked_again(plant, tmp_path: Path):
     saved = tmp_path / "upstream.json"
     plant(Fake())

@@ -281,7 +281,7 @@ def test_a_wrong_rule_fails(case: Case) -> None:
 @pytest.mark.parametrize("case", UNDECIDABLE, ids=[case.name for case in UNDECIDABLE])
 def test_what_cannot_be_decided_is_said_to_be(case: Case) -> None:
     report = report_of(case.right, case, case.args())
-    assert report.verdict == "inconclusive"
+    assert report.verdict in case.allowed, f"{case.note}\n{report}"
     assert case.note in str(report)
 
 

@@ -373,7 +373,7 @@ CASES = [
           lambda: (normal(1118, 3, 3, scale=0.6), normal(1119, 3)), "the Jacobian's transpose in the tangent equation",
           system, ROOTS),
     twins("custom_root_neumann", system_root, dense_tangent(same), lambda g, y: 2 * y - g(y),
-          lambda: (normal(1120, 3, 3, scale=0.6), normal(1121, 3)), "two terms of a Neumann series in place of a solve",
+          lambda: (normal(1120, 3, 3, scale=0.4), normal(1121, 3)), "two terms of a Neumann series in place of a solve",
           system, ROOTS),
     twins("custom_root_in_scan", root_in_scan, divided, lambda g, y: 0.9 * divided(g, y),
           lambda: (f32(1.5), f32(0.8)), "a root in each step of a scan, its tangent 10% too small", implicit_euler,

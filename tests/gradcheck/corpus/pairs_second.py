@@ -242,6 +242,11 @@ def outputs_by_need(weight):
     return symbolic(two_outputs, fwd, bwd)
 
 
+def product_rule(second_leaf):
+    primal = lambda x, y: jnp.cos(x) * y**2  # noqa: E731
+    return vjp(primal, lambda g, x, y: (-g * jnp.sin(x) * y**2, second_leaf * 2 * g * jnp.cos(x) * y))
+
+
 def penalized(x, penalty):
     return jnp.sum(x**2) * penalty
 
@@ -309,6 +314,9 @@ CASES = [
     alone("outputs_one_perturbed", outputs_by_need(1.0), outputs_by_need(0.0),
           lambda: (normal(1418, 4), normal(1419, 4)), "the second output's cotangent lost where y is frozen",
           two_outputs),
+    Case("argnums_second_leaf", PERTURBED, product_rule(1.0), lambda: (normal(1421, 4), normal(1422, 4)),
+         product_rule(0.9), "argnums=1: the leaf that is asked for is 10% too small",
+         primal=lambda x, y: jnp.cos(x) * y**2, check_kwargs={"argnums": 1}),
     alone("penalty_one_perturbed", penalized_push(1.0), penalized_push(0.5), lambda: (normal(1420, 4), f32(0.3)),
           "half, where only the penalty is perturbed", penalized),
 ]

@@ -102,6 +102,20 @@ def kepler(m, e):
     return lax.fori_loop(0, 30, lambda _, x: x - (x - e * jnp.sin(x) - m) / (1 - e * jnp.cos(x)), m)
 
 
+def cut_short(y):
+    """Four steps of Newton's method for x³ + x = y: three digits."""
+    return lax.fori_loop(0, 4, lambda _, x: x - (x**3 + x - y) / (3 * x**2 + 1), jnp.cbrt(y))
+
+
+def converged_rule(factor):
+    """The implicit derivative at the root itself."""
+    return lambda g, y: (factor * g / (3 * cubic_formula(y) ** 2 + 1),)
+
+
+def cubic_residual(x, y):
+    return x**3 + x - y
+
+
 def kepler_rule(solve, by_e):
     def pull(g, m, e):
         x = solve(m, e)
@@ -427,6 +441,12 @@ CASES = [
     solver("bisection_simplex_mean", STAIRS, simplex, simplex_formula, simplex_rule(True), simplex_rule(False),
            lambda: (array(0.9, 0.3, -0.8, 0.55, 0.1),), "the mean of the cotangent over all elements for that over the "
            "support; autodiff sees the maximum and not τ"),
+    solver("bisection_residual", STAIRS, cubic_root, cubic_formula, cubic_rule(1.0), cubic_rule(1.01),
+           lambda: (array(1.5, 7.0),), "1% too large: with residual=, the implicit function theorem tells it",
+           check_kwargs={"residual": cubic_residual}),
+    solver("truncated_residual", IMPLICIT, cut_short, cubic_formula, converged_rule(1.0), converged_rule(1.01),
+           lambda: (array(0.4, 2.5),), "a solver cut short, whose autodiff is not the derivative of the root",
+           check_kwargs={"residual": cubic_residual}, self_test=3e3),
     solver("golden_section_inverse", STAIRS, golden, jnp.log, lambda g, c: (g / c,), lambda g, c: (g / c**2,),
            lambda: (array(1.5, 4.0),), "argmin by golden sections, exact to 1e-3 only"),
     solver("table_inverse_slope", STAIRS, lookup, jnp.sqrt, lambda g, u: (0.5 * g / jnp.sqrt(u),),
