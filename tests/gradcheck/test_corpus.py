@@ -256,8 +256,11 @@ def test_no_case_is_a_copy_of_another() -> None:
 
 # What the engine says.
 
-MAY_BE_INCONCLUSIVE: frozenset[str] = frozenset()
-"""Right functions of which the engine may say that it cannot tell: at most three, and at present none."""
+MAY_BE_INCONCLUSIVE: dict[str, str] = {
+    "table_inverse_slope": "a staircase of steps of 1/4096 is what the primal is: its slope is a matter of scale",
+    "golden_section_inverse": "golden sections know their argument to the root of the rounding only",
+}
+"""Right functions of which the engine may say that it cannot tell, each with the reason: at most five."""
 
 
 def report_of(fun: Callable, case: Case, args: tuple) -> gradcheck.Report:
@@ -268,8 +271,7 @@ def report_of(fun: Callable, case: Case, args: tuple) -> gradcheck.Report:
 @pytest.mark.parametrize("case", in_turn(CASES))
 def test_a_right_function_does_not_fail(case: Case) -> None:
     report = report_of(case.right, case, case.args())
-    allowed = case.allowed | {"inconclusive"} if case.name in MAY_BE_INCONCLUSIVE else case.allowed
-    assert report.verdict in allowed, f"{case.note}\n{report}"
+    assert report.verdict in case.allowed, f"{case.note}\n{report}"
 
 
 @pytest.mark.parametrize("case", in_turn(PAIRS))
@@ -292,9 +294,13 @@ def test_the_callers_arrays_outlive_the_check() -> None:
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(args))
 
 
-def test_at_most_three_right_functions_may_be_inconclusive() -> None:
-    assert set(NAMES) >= MAY_BE_INCONCLUSIVE
-    assert len(MAY_BE_INCONCLUSIVE) <= 3
+def test_at_most_five_right_functions_may_be_inconclusive() -> None:
+    """Where a right one may be, its wrong twin may be too, and must not pass."""
+    named = {case.name for case in CASES if "inconclusive" in case.allowed}
+    assert named == set(MAY_BE_INCONCLUSIVE)
+    assert len(named) <= 5
+    for case in PAIRS:
+        assert case.caught == ({"fail", "inconclusive"} if case.name in named else {"fail"})
 
 
 @pytest.mark.parametrize("case", SAMPLE, ids=[case.name for case in SAMPLE])
