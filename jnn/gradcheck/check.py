@@ -8,19 +8,21 @@ from typing import Any
 import jax
 import numpy as np
 
-from jnn.gradcheck import _directions, _first_order, _float64, _side_by_side, _verdict
-from jnn.gradcheck._examine import examine, quietly
-from jnn.gradcheck._first_order import Options
-from jnn.gradcheck._problem import Problem
-from jnn.gradcheck._rules import rules_of, visits_of
+from jnn.gradcheck.judgement import side_by_side, verdict
+from jnn.gradcheck.judgement.examine import examine, quietly
+from jnn.gradcheck.judgement.rules import rules_of, visits_of
+from jnn.gradcheck.judgement.setting import Options, Setting
+from jnn.gradcheck.oracle.problem import Problem
 from jnn.gradcheck.report import Report
 
 
 def check(
     fun: Callable[..., Any],
     *args: Any,
+    argnums: int | Sequence[int] | None = None,
     order: int = 1,
     reference: Callable[..., Any] | None = None,
+    residual: Callable[..., Any] | None = None,
     expected: str | Sequence[str] = (),
     seed: int = 0,
     cotangents: Any = None,
@@ -36,10 +38,17 @@ def check(
     Args:
         fun: any function of pytrees of arrays that returns a pytree of arrays.
         args: where to check it. Integer, boolean and key arrays are not differentiated; Python integers, booleans and
-            strings are passed on as they are.
-        order: 1, or 2 to check the derivative of the gradient as well (Hessian-vector products and their symmetry).
+            strings are passed on as they are, and so is a Python float that the function does not take an array for.
+            They are copied first: a function may donate its arguments.
+        argnums: the positional arguments to differentiate, as in `jax.grad`; all that can be, unless given. All of
+            them are differentiated together, and each alone where a rule asks which are.
+        order: 1, or 2 to check the derivative of the gradient as well (Hessian-vector products and their symmetry),
+            against autodiff of the primal and differences of the gradient.
         reference: a function that returns the same as `fun` and that JAX can differentiate, where the primal of `fun`
             cannot be (a kernel call) or should not be trusted.
+        residual: of an implicit function y = fun(*args), the function F with F(y, *args) = 0 that defines it, which
+            returns as many numbers as y has. The reference is then the implicit function theorem in float64,
+            dy/dx = −(∂F/∂y)⁻¹ ∂F/∂x, at the root that is closest to what `fun` returned.
         expected: names (or patterns with * and ?) of leaves that are meant to deviate from the primal's derivative: a
             straight-through estimator, clipping, stop_gradient. A declared leaf that does not deviate fails.
         seed: of the random directions; each leaf has its own, derived from its name.
@@ -52,8 +61,10 @@ def check(
         The report; look at its `verdict`, print it, or call `raise_for_failure()`.
 
     Raises:
-        TypeError: `fun` is not callable, or the arguments are traced (the check is called inside jit, vmap or grad).
-        ValueError: nothing is differentiable, `order` is neither 1 nor 2, or a declared leaf does not exist.
+        TypeError: `fun` is not callable, the arguments are traced (the check is called inside jit, vmap or grad), or
+            `argnums` names an argument that the function takes no array for.
+        ValueError: nothing is differentiable, `order` is neither 1 nor 2, a declared leaf or an argument does not
+            exist, a reference and a residual are given both, or the residual does not fit the result.
 
     Example:
         >>> import jax.numpy as jnp
@@ -65,14 +76,16 @@ def check(
     _settings(seed, tolerance)
     if order not in (1, 2):
         raise ValueError(f"expected order 1 or 2, got {order!r}; higher derivatives are not checked")
-    problem = Problem(fun, args)
-    plain = problem if reference is None else Problem(reference, args)
-    _same_outputs(problem, plain)
-    spared = _verdict.declared(problem, expected)
-    given = None if cotangents is None else _given(problem, cotangents)
-    options = Options(seed, tolerance, allow_nonfinite, given)
+    if reference is not None and residual is not None:
+        raise ValueError("expected a reference or a residual, got both; a residual needs no reference")
     with quietly():
-        report = examine(problem, plain, options, order=order, spared=spared, power=power)
+        problem = Problem(fun, args, argnums=argnums)
+        plain = problem if reference is None else Problem(reference, args, argnums=argnums)
+        _same_outputs(problem, plain)
+        spared = verdict.declared(problem, expected)
+        given = None if cotangents is None else _given(problem, cotangents)
+        options = Options(seed, tolerance, allow_nonfinite, given, residual)
+        report = examine(problem, plain, options, order=order, spared=spared, power_too=power)
     return dataclasses.replace(report, seconds=time.perf_counter() - started)
 
 
@@ -87,7 +100,8 @@ def compare(
 
     Args:
         gradient: the one under test (hand-written, say).
-        other: the one to compare with (autodiff, say); must return arrays of the same shapes.
+        other: the one to compare with (autodiff, say); must return arrays of the same names and shapes. Either may be
+            a function of NumPy arrays, which is called with arrays of float64 as well.
         args: what both are called with.
         seed: of the variations of the arguments.
         tolerance: a relative tolerance to use instead of the calibrated one.
@@ -101,12 +115,13 @@ def compare(
     """
     _settings(seed, tolerance)
     with quietly():
-        return _side_by_side.compare(gradient, other, args, Options(seed, tolerance))
+        return side_by_side.compare(gradient, other, args, Options(seed, tolerance))
 
 
 def check_rules(
     fun: Callable[..., Any],
     *args: Any,
+    argnums: int | Sequence[int] | None = None,
     seed: int = 0,
     cotangents: Any = None,
     tolerance: float | None = None,
@@ -118,6 +133,7 @@ def check_rules(
     Args:
         fun: a model's loss, say.
         args: where to evaluate it.
+        argnums: the positional arguments that may hold arrays to differentiate; all, unless given.
         seed: of the random directions that are used beside the real cotangents.
         cotangents: the cotangent of the result; one for a scalar loss, random signed numbers otherwise.
         tolerance: a relative tolerance to use instead of the calibrated one.
@@ -133,9 +149,9 @@ def check_rules(
     """
     started = time.perf_counter()
     _settings(seed, tolerance)
-    problem = Problem(fun, args)
-    given = None if cotangents is None else _given(problem, cotangents)
     with quietly():
+        problem = Problem(fun, args, argnums=argnums)
+        given = None if cotangents is None else _given(problem, cotangents)
         report = rules_of(problem, Options(seed, tolerance, cotangents=given), power=power, most=most)
     return dataclasses.replace(report, seconds=time.perf_counter() - started)
 
@@ -143,8 +159,7 @@ def check_rules(
 def cotangent(fun: Callable[..., Any], *args: Any, probe: str = "random 1", seed: int = 0) -> Any:
     """The cotangent that `check` uses under a probe's name, shaped like the result of `fun` (a report's snippet)."""
     problem = Problem(fun, args)
-    large = max(sum(i.size for i in problem.inputs), sum(o.size for o in problem.outputs)) > _directions.LARGE
-    probes = {p.name: p for p in _directions.cotangents(problem.outputs, seed, large)}
+    probes = {p.name: p for p in Setting(problem, problem, Options(seed)).probes}
     if probe not in probes:
         raise ValueError(f"expected one of the probes {', '.join(probes)}, got {probe!r}")
     return problem.unflattened(probes[probe].values)
@@ -153,7 +168,7 @@ def cotangent(fun: Callable[..., Any], *args: Any, probe: str = "random 1", seed
 def tangent(fun: Callable[..., Any], *args: Any, probe: str = "all leaves", seed: int = 0) -> Any:
     """The tangents that `check` uses under a probe's name, shaped like the arguments (a report's snippet)."""
     problem = Problem(fun, args)
-    probes = {p.name: p for p in _first_order.tangents(problem, _float64.highs(problem.arrays), seed, large=False)}
+    probes = {p.name: p for p in Setting(problem, problem, Options(seed)).tangents()}
     if probe not in probes:
         raise ValueError(f"expected one of the probes {', '.join(probes)}, got {probe!r}")
     return problem.moved(probes[probe].values)

@@ -34,9 +34,8 @@ import pytest
 from jnn.gradcheck import check as _check
 from jnn.gradcheck import check_rules as _check_rules
 from jnn.gradcheck import compare as _compare
-from jnn.gradcheck.report import GradientError, Report
+from jnn.gradcheck.report import ALLOWABLE, GradientError, Report
 
-_ALLOWABLE = ("kink", "inconclusive")
 # Long enough for most test names, short enough for every file system.
 _LONGEST_NAME = 120
 _PROPERTY = "gradcheck report"
@@ -109,15 +108,9 @@ class Gradcheck:
 
     def _accepted(self, run: Callable[..., Report], allow: str | Collection[str], *args: Any, **options: Any) -> Report:
         __tracebackhide__ = True
-        allowed = {allow} if isinstance(allow, str) else set(allow)
-        if not allowed <= set(_ALLOWABLE):
-            wrong = ", ".join(sorted(map(repr, allowed - set(_ALLOWABLE))))
-            raise ValueError(
-                f"expected allow to hold only {' and '.join(map(repr, _ALLOWABLE))}, got {wrong}; "
-                "declare a deliberate deviation with expected=, the names of its leaves"
-            )
+        Report("", "pass", "").accepted(allow)  # a mistake in it is told before the check is run
         report = run(*args, **options)
-        accepted = report.verdict == "pass" or report.verdict in allowed
+        accepted = report.accepted(allow)
         self._journal.entries.append((report, accepted))
         if not accepted:
             # The whole report stands in the section of the failure, so the message is short.
@@ -192,7 +185,7 @@ def _message(report: Report) -> str:
     lines = [f"gradcheck {report.verdict.upper()}: {report.function}: {report.summary}"]
     if report.worst is not None:
         lines.append(str(report.worst))
-    if report.verdict in _ALLOWABLE:
+    if report.verdict in ALLOWABLE:
         lines.append(f"(a look at the report is needed; allow=({report.verdict!r},) accepts it)")
     return "\n".join(lines)
 

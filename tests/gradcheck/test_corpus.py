@@ -16,7 +16,7 @@ import pytest
 from experiments import gradcheck_power
 from experiments.gradcheck_upstream import __main__ as gradcheck_upstream
 from jnn import gradcheck
-from jnn.gradcheck._derivatives import QUICK
+from jnn.gradcheck.oracle.numerical import QUICK
 
 from .corpus import CASES, HARD, PAIRS, UNDECIDABLE, Case
 

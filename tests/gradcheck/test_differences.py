@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jnn.gradcheck._differences import slope
+from jnn.gradcheck.oracle.differences import slope
 
 EPS = 2.0**-52
 ONE = np.ones(1)

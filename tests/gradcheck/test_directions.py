@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnn.gradcheck import check, cotangent
-from jnn.gradcheck._directions import border, corners, cotangents, generator, signed, varied
-from jnn.gradcheck._problem import Leaf
+from jnn.gradcheck.oracle.directions import border, corners, cotangents, generator, signed, varied
+from jnn.gradcheck.oracle.problem import Leaf
 
 
 def leaf(path, shape, dtype=np.float32):

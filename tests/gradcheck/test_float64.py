@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jnn.gradcheck import _float64, _jaxprs, check
-from jnn.gradcheck._float64 import Knobs
-from jnn.gradcheck._rewrite import without_rules
+from jnn.gradcheck import check
+from jnn.gradcheck.oracle import float64, jaxprs
+from jnn.gradcheck.oracle.float64 import Knobs
+from jnn.gradcheck.oracle.rewrite import without_rules
 
 NO_KNOBS = Knobs(np.float64(0), np.int32(0))
 f32, bf16 = jnp.float32, jnp.bfloat16
@@ -16,10 +17,10 @@ f32, bf16 = jnp.float32, jnp.bfloat16
 
 def wide(fun, *args, own=False, knobs=NO_KNOBS):
     """`fun` at `args` in float64."""
-    jaxpr, _ = _jaxprs.trace(lambda *a: jax.tree.leaves(fun(*a)), *args)
-    run = _float64.oracle(without_rules(jaxpr)[0], own=own)
+    jaxpr, _ = jaxprs.trace(lambda *a: jax.tree.leaves(fun(*a)), *args)
+    run = float64.Oracle(without_rules(jaxpr)[0], own=own)
     with jax.enable_x64(True):
-        return jax.jit(lambda lo, hi: run(lo, hi, knobs))(list(args), _float64.highs(args))
+        return jax.jit(lambda lo, hi: run(lo, hi, knobs))(list(args), float64.highs(args))
 
 
 X = jnp.asarray(np.array([0.3, -1.2, 2.5, 0.7]), f32)
@@ -97,10 +98,10 @@ def test_decisions_are_the_function_s_own():
 
 
 def test_derivatives_pass_through():
-    jaxpr, _ = _jaxprs.trace(lambda x: [jnp.sort((x.astype(bf16) ** 2).astype(f32))], X)
-    run = _float64.oracle(jaxpr)
+    jaxpr, _ = jaxprs.trace(lambda x: [jnp.sort((x.astype(bf16) ** 2).astype(f32))], X)
+    run = float64.Oracle(jaxpr)
     with jax.enable_x64(True):
-        g = jax.grad(lambda h: jnp.sum(run([X], [h], NO_KNOBS)[0] * jnp.arange(4.0)))(_float64.highs([X])[0])
+        g = jax.grad(lambda h: jnp.sum(run([X], [h], NO_KNOBS)[0] * jnp.arange(4.0)))(float64.highs([X])[0])
     x = np.asarray(X, np.float64)
     np.testing.assert_allclose(g, 2 * x * np.argsort(np.argsort(np.asarray(X) ** 2)), rtol=1e-13)
 
@@ -125,10 +126,10 @@ def test_what_cannot_be_widened_is_named():
     def fun(x):
         return jax.pure_callback(lambda v: np.sin(v), jax.ShapeDtypeStruct((4,), f32), x) * x
 
-    jaxpr, _ = _jaxprs.trace(lambda x: [fun(x)], X)
-    run = _float64.oracle(jaxpr)
+    jaxpr, _ = jaxprs.trace(lambda x: [fun(x)], X)
+    run = float64.Oracle(jaxpr)
     with jax.enable_x64(True):
-        (value,) = run([X], _float64.highs([X]), NO_KNOBS)
+        (value,) = run([X], float64.highs([X]), NO_KNOBS)
     np.testing.assert_array_equal(value, np.asarray(np.sin(X), np.float64) * np.asarray(X, np.float64))
     assert len(run.opaque) == 1
     assert "pure_callback" in run.opaque[0]

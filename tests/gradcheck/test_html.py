@@ -8,8 +8,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from jnn.gradcheck import Check, Element, LeafEvidence, Mutation, Report, RuleReport, _html, _svg, check, check_rules
-from jnn.gradcheck.report import ErrorByElement, StepCurve
+from jnn.gradcheck import Check, Element, LeafEvidence, Mutation, Report, RuleReport, check, check_rules
+from jnn.gradcheck.report import ErrorByElement, StepCurve, html
+from jnn.gradcheck.report import svg as _svg
 
 from .rules import numbers, right_product, wrong_product
 
@@ -162,7 +163,7 @@ def test_everything_is_escaped():
 
 
 def test_saved_json_renders_the_same_page():
-    assert _html.render(json.loads(REPORT.to_json())) == REPORT.to_html()
+    assert html.render(json.loads(REPORT.to_json())) == REPORT.to_html()
 
 
 def positions(path):

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jnn.gradcheck._judge import Comparison, eps_of, floors, reals, ulp
+from jnn.gradcheck.judgement.comparison import Comparison, floors
+from jnn.gradcheck.oracle.numbers import eps_of, reals, ulp
 
 DTYPES = [np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.float16), np.dtype(jnp.bfloat16)]
 

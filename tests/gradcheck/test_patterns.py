@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jnn.gradcheck._judge import Comparison
-from jnn.gradcheck._patterns import guess
+from jnn.gradcheck.judgement.comparison import Comparison
+from jnn.gradcheck.judgement.patterns import guess
 
 RNG = np.random.default_rng(0)
 T = RNG.normal(size=(6, 6))

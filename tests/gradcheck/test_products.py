@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jnn import gradcheck
-from jnn.gradcheck import _products
+from jnn.gradcheck.oracle import products
 
 
 def coarse_product(bits: int):
@@ -22,7 +22,7 @@ def coarse_product(bits: int):
 @pytest.mark.parametrize("bits", [8, 11, 16, 24])
 def test_the_spacing_of_operands_is_measured(bits: int) -> None:
     expected = 0.0 if bits == 24 else 2.0 ** (1 - bits)
-    assert _products.spacing(coarse_product(bits)) == pytest.approx(expected, rel=0.01)
+    assert products.spacing(coarse_product(bits)) == pytest.approx(expected, rel=0.01)
 
 
 def layer(wrong: float):

@@ -34,9 +34,13 @@ def test_a_report_has_no_truth_value(reports):
 
 def test_raise_for_failure(reports):
     assert reports["pass"].raise_for_failure() is reports["pass"]
-    assert reports["kink"].raise_for_failure() is reports["kink"]
+    assert reports["kink"].raise_for_failure(allow="kink") is reports["kink"]
     with pytest.raises(GradientError, match="KINK"):
-        reports["kink"].raise_for_failure(strict=True)
+        reports["kink"].raise_for_failure()
+    with pytest.raises(GradientError, match="KINK"):
+        reports["kink"].raise_for_failure(allow=["inconclusive"])
+    with pytest.raises(ValueError, match="'fail'"):
+        reports["pass"].raise_for_failure(allow="fail")
     with pytest.raises(AssertionError, match="sign flipped"):
         reports["fail"].raise_for_failure()
 

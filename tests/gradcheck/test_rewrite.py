@@ -7,8 +7,8 @@ import pytest
 from jax import lax
 from jax.extend import core
 
-from jnn.gradcheck import _jaxprs
-from jnn.gradcheck._rewrite import without_rules
+from jnn.gradcheck.oracle import jaxprs
+from jnn.gradcheck.oracle.rewrite import without_rules
 
 
 def wrong_rule(primal):
@@ -90,10 +90,10 @@ CASES = {
 def test_removed_everywhere(name):
     fun, plain = CASES[name]
     x = jnp.float64(0.7)
-    jaxpr, _ = _jaxprs.trace(fun, x)
+    jaxpr, _ = jaxprs.trace(fun, x)
     rewritten, removed, kept = without_rules(jaxpr)
-    left = {e.primitive.name for e in _jaxprs.all_equations(rewritten)}
-    assert not left & {*_jaxprs.RULES, "stop_gradient", "custom_linear_solve"}
+    left = {e.primitive.name for e in jaxprs.all_equations(rewritten)}
+    assert not left & {*jaxprs.RULES, "stop_gradient", "custom_linear_solve"}
     assert removed
     assert not kept
     value, slope = jax.jvp(lambda v: core.jaxpr_as_fun(rewritten)(v)[0], (x,), (jnp.float64(1.0),))
@@ -110,13 +110,13 @@ def test_values_are_untouched():
         return jax.nn.gelu(nested(x) + noise) @ sine(x).T
 
     key = jax.random.key(3)
-    jaxpr, _ = _jaxprs.trace(fun, x, key)
+    jaxpr, _ = jaxprs.trace(fun, x, key)
     rewritten, _, _ = without_rules(jaxpr)
     np.testing.assert_array_equal(jax.jit(core.jaxpr_as_fun(rewritten))(x, key)[0], jax.jit(fun)(x, key))
 
 
 def test_names_and_sites():
-    jaxpr, _ = _jaxprs.trace(lambda x: nested(x) + lax.stop_gradient(x), jnp.float64(1.0))
+    jaxpr, _ = jaxprs.trace(lambda x: nested(x) + lax.stop_gradient(x), jnp.float64(1.0))
     _, removed, _ = without_rules(jaxpr)
     assert [r.split(" at ")[0] for r in removed] == ["custom_jvp nested", "custom_vjp sin", "stop_gradient"]
     assert all("test_rewrite.py" in r for r in removed)
@@ -126,15 +126,15 @@ def test_scan_arity_is_read_from_shapes():
     def fun(a, x):
         return lax.scan(lambda c, u: ((c[0] * a, c[1] + u), u * a), (x, x), jnp.ones((5, 3)))
 
-    jaxpr, _ = _jaxprs.trace(fun, jnp.ones(3), jnp.ones(3))
+    jaxpr, _ = jaxprs.trace(fun, jnp.ones(3), jnp.ones(3))
     (eqn,) = [e for e in jaxpr.eqns if e.primitive.name == "scan"]
-    assert _jaxprs.scan_arity(eqn) == (1, 2)
+    assert jaxprs.scan_arity(eqn) == (1, 2)
 
 
 def test_weakly_typed_carry():
     def fun(x):
         return lax.scan(lambda c, _: (c * x, None), 1.0, None, length=2)[0]
 
-    jaxpr, _ = _jaxprs.trace(fun, jnp.float32(3.0))
+    jaxpr, _ = jaxprs.trace(fun, jnp.float32(3.0))
     rewritten, _, _ = without_rules(jaxpr)
     assert core.jaxpr_as_fun(rewritten)(jnp.float32(3.0))[0] == 9.0

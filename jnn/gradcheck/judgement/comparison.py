@@ -1,0 +1,208 @@
+"""The judgement of one element: its error, and the error that a right rule may make there.
+
+Two questions are kept apart.
+
+- *Is the formula right?* The rule and the truth are both evaluated in float64, where rounding is out of the way. What
+  may differ is what a right rule is entitled to: constants that are rounded in its dtype (every inexact literal is
+  varied by half an ulp, and the change that this makes is allowed), and the noise of an ill-conditioned function (its
+  inputs are varied by an ulp of float64, likewise).
+- *Is the arithmetic right?* The rule in its own dtypes against the truth. What is allowed is a floor in ulps of the
+  leaf's dtype plus, where that does not explain what was seen, a multiple of what a careful implementation commits in
+  the dtypes on the way: plain autodiff of the primal, and a faithful evaluation of the rule, at the same place. Careful
+  means that sums are accumulated in float32 at least.
+
+Neither allowance grows with the number of elements. `SCALED` floors, relative to the leaf's largest gradient, say that
+an element which is smaller than its largest neighbor by more than the dtype can tell apart is not resolved.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from jnn.gradcheck.oracle.numbers import EPS64, PART, eps_of, parts, real_dtype, tiny_of, ulp
+
+
+@dataclasses.dataclass(frozen=True)
+class Floors:
+    """Allowances in units of the dtype's eps: for the formula, for the arithmetic, and relative to the leaf's scale."""
+
+    formula: float
+    arithmetic: float
+    scaled: float
+
+
+FLOORS = {
+    # float64 has no wider oracle: both sides round, in different orders.
+    "float64": Floors(2.0**16, 2.0**16, 2.0**6),
+    "float32": Floors(8.0, 32.0, 16.0),
+    "float16": Floors(2.0, 16.0, 8.0),
+    "bfloat16": Floors(1.0, 8.0, 4.0),
+}
+
+
+def floors(dtype: Any) -> Floors:
+    """The floors of a dtype; the formats below 16 bits are judged like bfloat16 (their eps is larger)."""
+    return FLOORS.get(real_dtype(dtype).name, FLOORS["bfloat16"])
+
+
+def scaled_floor(dtype: Any, coarse: float) -> float:
+    """The arithmetic's allowance relative to a leaf's scale; coarse products get what numbers of their spacing get."""
+    return max(floors(dtype).scaled * eps_of(dtype), FLOORS["bfloat16"].scaled * coarse)
+
+
+def grow(noise: np.ndarray, *changes: tuple[np.ndarray, np.ndarray] | None) -> None:
+    """Raise `noise` to the sum of the changes between pairs of arrays, where that is finite (in place, by parts)."""
+    with np.errstate(all="ignore"):
+        for place in parts(noise.size):
+            change = sum(np.abs(pair[1][place] - pair[0][place]) for pair in changes if pair is not None)
+            noise[place] = np.maximum(noise[place], np.nan_to_num(change, nan=0.0, posinf=0.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One leaf under one probe: all arrays are float64 and flat; the rule's float64 version may be absent.
+
+    `noise` is the change of both float64 evaluations when their inputs and inexact literals are varied; `naive` is the
+    error of plain autodiff in the same dtype, `rounding` the change of the rule in float64 when every result is
+    rounded to the dtype (both zero until they are known); `scale` is the leaf's, `slack` what the truth may be off,
+    `coarse` the spacing of the operands of matrix products, where it is wider than the dtype's; `grain` that of the
+    coarsest dtype on the way; `parts_size` the size of the terms of a gradient that cancel by invariance
+    (0: they do not).
+    """
+
+    dtype: np.dtype
+    rule: np.ndarray
+    rule64: np.ndarray | None
+    truth: np.ndarray
+    noise: np.ndarray
+    scale: float
+    naive: np.ndarray | float = 0.0
+    rounding: np.ndarray | float = 0.0
+    slack: np.ndarray | float = 0.0
+    coarse: float = 0.0
+    grain: float = 0.0
+    parts_size: float = 0.0
+    tolerance: float | None = None
+    known: dict[str, np.ndarray] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def at(self, place: Any) -> "Comparison":
+        """The comparison of the elements at `place` (a slice or indices) alone."""
+        names = ("rule", "rule64", "truth", "noise", "naive", "rounding", "slack")
+        arrays = {name: getattr(self, name) for name in names}
+        return dataclasses.replace(self, **{name: v[place] if np.ndim(v) else v for name, v in arrays.items()})
+
+    def parts(self) -> Iterator[tuple[slice, "Comparison"]]:
+        """The comparison in parts of at most `PART` elements, and where each lies."""
+        for place in parts(self.truth.size):
+            yield place, self.at(place)
+
+    def wrong(self) -> np.ndarray:
+        """Where the formula or the arithmetic deviates."""
+        found = np.zeros(self.truth.shape, bool)
+        for place, part in self.parts():
+            found[place] = part.formula_wrong() | part.arithmetic_wrong()
+        return found
+
+    def relative(self) -> tuple[float, float]:
+        """The relative allowances: of the formula, of the arithmetic."""
+        f, eps = floors(self.dtype), eps_of(self.dtype)
+        formula = f.formula * eps if self.tolerance is None else self.tolerance
+        return formula, max(f.arithmetic * eps, self.tolerance or 0.0)
+
+    def _size(self) -> np.ndarray:
+        """|truth|, zero where it is not finite."""
+        return np.abs(np.where(np.isfinite(self.truth), self.truth, 0.0))
+
+    def allowed_formula(self) -> np.ndarray:
+        """What the rule in float64 may deviate."""
+        return self._once("formula", self._allowed_formula)
+
+    def allowed_arithmetic(self) -> np.ndarray:
+        """What the rule in its own dtype may deviate."""
+        return self._once("arithmetic", self._allowed_arithmetic)
+
+    def _once(self, name: str, made: Callable[[], np.ndarray]) -> np.ndarray:
+        """An array that is made once, unless it is large."""
+        if self.truth.size > PART:
+            return made()
+        if name not in self.known:
+            self.known[name] = made()
+        return self.known[name]
+
+    def _allowed_formula(self) -> np.ndarray:
+        rel, _ = self.relative()
+        with np.errstate(all="ignore"):
+            allowed = rel * self._size() + 4 * self.noise + self.slack + 256 * EPS64 * self.scale
+            # Plain autodiff that is grossly off took another branch than the oracle (a tie that rounding made, say).
+            grain = max(eps_of(self.dtype), self.grain)
+            gross = 64 * grain * self._size() + 8 * grain * self.scale
+            branched = np.nan_to_num(self.naive * (self.naive > gross))
+        return allowed + branched * (1 + 8 * eps_of(self.dtype)) + tiny_of(np.float64)
+
+    def _allowed_arithmetic(self) -> np.ndarray:
+        _, rel = self.relative()
+        with np.errstate(all="ignore"):
+            allowed = rel * self._size() + 4 * self.noise + self.slack
+            allowed = allowed + scaled_floor(self.dtype, self.coarse) * self.scale
+        return allowed + 8 * np.maximum(self.naive, self.rounding) + 4 * tiny_of(self.dtype)
+
+    def formula_wrong(self) -> np.ndarray:
+        """Where the formula deviates (a truth that is not finite decides nothing)."""
+        return self._once("formula wrong", self._formula_wrong)
+
+    def _formula_wrong(self) -> np.ndarray:
+        if self.rule64 is None:
+            return np.zeros(self.truth.shape, bool)
+        with np.errstate(all="ignore"):
+            return ~(np.abs(self.rule64 - self.truth) <= self.allowed_formula()) & np.isfinite(self.truth)
+
+    def arithmetic_wrong(self) -> np.ndarray:
+        """Where the rule in its own dtype deviates, is not finite, or has no finite truth beside it."""
+        return self._once("arithmetic wrong", self._arithmetic_wrong)
+
+    def _arithmetic_wrong(self) -> np.ndarray:
+        with np.errstate(all="ignore"):
+            return ~(np.abs(self.rule - self.truth) <= self.allowed_arithmetic())
+
+    def shown(self) -> tuple[np.ndarray, np.ndarray]:
+        """(the value to report, what it was allowed): the float64 version where only that one is off."""
+        formula, arithmetic = self.formula_wrong(), self.arithmetic_wrong()
+        if self.rule64 is None:
+            return self.rule, self.allowed_arithmetic()
+        only = formula & ~arithmetic
+        return np.where(only, self.rule64, self.rule), np.where(
+            formula | (self.allowed_formula() > self.allowed_arithmetic()),
+            self.allowed_formula(),
+            self.allowed_arithmetic(),
+        )
+
+    def unit(self) -> np.ndarray:
+        """The ulp in which an element's error is told: of the true value, or of the leaf's largest (one, if all are
+        zero) where the true value is zero or too small to be resolved beside it.
+        """
+        return ulp(np.where(self.small(), self._largest(), self.truth), self.dtype)
+
+    def small(self) -> np.ndarray:
+        """Where the true value is zero, or not resolved beside the leaf's largest."""
+        return self._size() <= eps_of(self.dtype) * self._largest()
+
+    def _largest(self) -> float:
+        return self.scale if np.isfinite(self.scale) and self.scale > 0 else 1.0
+
+    def resolution(self) -> np.ndarray:
+        """The smallest relative error that would be noticed, by element; infinite where the truth is zero.
+
+        Of a gradient that is zero by invariance it is relative to the terms that cancel.
+        """
+        return self._relative(self.allowed_arithmetic() if self.rule64 is None else self.allowed_formula())
+
+    def precision(self) -> np.ndarray:
+        """The same of an error of arithmetic: lost precision, coarse accumulation."""
+        return self._relative(self.allowed_arithmetic())
+
+    def _relative(self, allowed: np.ndarray) -> np.ndarray:
+        with np.errstate(all="ignore"):
+            size = np.maximum(np.abs(self.truth), self.parts_size)
+            return np.where(size != 0, allowed / size, np.inf)

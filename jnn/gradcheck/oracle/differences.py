@@ -1,0 +1,219 @@
+"""Differences with error bars: derivatives along one direction, from both sides.
+
+The step runs over ten octets (h = 2⁻⁴ ... 2⁻³¹, relative to the point). Central differences are extrapolated once
+(their error is even in h), one-sided ones twice; of the extrapolated values the one with the smallest error bar is
+kept, where the bar is the change that extrapolation made plus the rounding noise of the function divided by the step
+(Ridders 1982), and no less than a quarter of what the next step says otherwise: two values that agree by chance are
+no plateau. No step is asked of the user, and none is right for all functions: the bar says when none was.
+
+The noise is the function's own, not that of float64 alone. A function that does not change at all under small steps,
+though larger ones show a slope (a bisection, a table), is a staircase: its slope is taken from the larger steps, with
+the height of its steps as the noise.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from jnn.gradcheck.oracle.numbers import EPS64, parts
+
+RATIO = 8.0
+STEPS = tuple(2.0 ** -(4 + 3 * k) for k in range(10))
+COARSE = (4.0, tuple(2.0 ** -(1 + 2 * k) for k in range(8)))
+"""(ratio, steps) for functions that are rounded to fewer digits than float64 has."""
+BESIDE = (0.37, -0.53, 0.81, -0.92)
+"""Where a staircase is looked at once more, in units of the largest step."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Slope:
+    """A derivative `estimate ± bar`, its one-sided versions, and what it was made of.
+
+    `stairs` is the largest step at which nothing changed, of a function that is piecewise constant; 0 otherwise.
+    """
+
+    estimate: float
+    bar: float
+    left: float
+    left_bar: float
+    right: float
+    right_bar: float
+    steps: tuple[float, ...]
+    central: tuple[float, ...]
+    stairs: float = 0.0
+
+    @property
+    def kinked(self) -> bool:
+        """Whether the two one-sided derivatives differ beyond doubt."""
+        gap = abs(self.right - self.left)
+        size = max(abs(self.right), abs(self.left))
+        return bool(gap > 4 * (self.left_bar + self.right_bar) and gap > 1e-5 * size)
+
+    def resolves(self, scale: float) -> bool:
+        """Whether the bar is small beside `scale` (or beside the estimate itself)."""
+        return bool(np.isfinite(self.bar) and self.bar <= 1e-2 * max(abs(self.estimate), scale))
+
+    def agrees(self, value: float) -> bool:
+        """Whether a derivative lies within the bar."""
+        return bool(abs(value - self.estimate) <= 4 * self.bar + 1e-9 * abs(self.estimate))
+
+    def encloses(self, value: float) -> bool:
+        """Whether a derivative lies between the one-sided ones."""
+        low, high = sorted((self.left, self.right))
+        slack = 4 * max(self.left_bar, self.right_bar) + 1e-6 * abs(high - low)
+        return bool(low - slack <= value <= high + slack)
+
+    def scaled(self, factor: float) -> "Slope":
+        """The slope times a number."""
+        size = abs(factor)
+        return Slope(
+            self.estimate * factor, self.bar * size, self.left * factor, self.left_bar * size, self.right * factor,
+            self.right_bar * size, self.steps, tuple(c * factor for c in self.central), self.stairs,
+        )  # fmt: skip
+
+
+Outputs = Callable[[float], np.ndarray]
+
+
+def slope(outputs: Outputs, weights: np.ndarray, eps: float) -> Slope:
+    """d/ds Σ weights · outputs(s) at s = 0.
+
+    Args:
+        outputs: the flat outputs of the function, in float64, at a signed step along the direction.
+        weights: the flat cotangent.
+        eps: the relative precision with which `outputs` is computed (coarser than float64 for a kernel, say).
+    """
+    here = outputs(0.0)
+    active = weights != 0
+    noise = 4 * eps * _total(lambda at: np.abs(weights[at] * here[at]), active)
+    if eps > EPS64:
+        # Outputs that are rounded one by one: their errors are independent, and add up like a random walk.
+        squares = _total(lambda at: (weights[at] * here[at]) ** 2, active)
+        noise = min(noise, 16 * eps * float(np.sqrt(squares)))
+
+    def change(step: float) -> np.ndarray:
+        there = outputs(step)
+        return np.array([_total(lambda at: weights[at] * (there[at] - here[at]), active)])
+
+    return slopes(change, np.array([noise]), *_steps(eps)).at(0)
+
+
+def elementwise(outputs: Outputs, eps: float) -> "Slopes":
+    """d/ds outputs(s) at s = 0, element by element."""
+    here = outputs(0.0)
+    return slopes(lambda step: outputs(step) - here, 4 * eps * np.abs(here), *_steps(eps))
+
+
+def _steps(eps: float) -> tuple[float, tuple[float, ...]]:
+    return (RATIO, STEPS) if eps <= EPS64 else COARSE
+
+
+@dataclasses.dataclass(frozen=True)
+class Slopes:
+    """Many derivatives along one direction, as arrays; `central` has one row a step."""
+
+    estimate: np.ndarray
+    bar: np.ndarray
+    left: np.ndarray
+    left_bar: np.ndarray
+    right: np.ndarray
+    right_bar: np.ndarray
+    central: np.ndarray
+    stairs: np.ndarray
+    steps: tuple[float, ...]
+
+    def at(self, k: int) -> Slope:
+        """One of them."""
+        estimate, bar, left, left_bar, right, right_bar = (
+            float(v[k]) for v in (self.estimate, self.bar, self.left, self.left_bar, self.right, self.right_bar)
+        )
+        central = tuple(float(c) for c in self.central[:, k])
+        return Slope(estimate, bar, left, left_bar, right, right_bar, self.steps, central, float(self.stairs[k]))
+
+
+def slopes(change: Outputs, noise: np.ndarray, ratio: float = RATIO, steps: tuple[float, ...] = STEPS) -> Slopes:
+    """The derivatives of values of which `change(step)` tells how they differ from those at 0, up to `noise`."""
+    rises, falls = [], []
+    for h in steps:
+        rises.append(change(h))
+        falls.append(-change(-h))
+    with np.errstate(all="ignore"):
+        rise, fall = np.stack(rises), np.stack(falls)
+        found = _extrapolated_all(rise, fall, np.broadcast_to(noise, rise.shape), ratio, steps)
+        flat = (rise == 0) & (fall == 0)
+        # The smallest steps at which nothing changed at all.
+        count = np.cumprod(flat[::-1], axis=0).sum(0)
+        suspect = (count >= 2) & (count < len(steps) - 1)
+        if not suspect.any():
+            return found
+        return _on_stairs(change, noise, rise, fall, count, suspect, found, ratio)
+
+
+def _on_stairs(
+    change: Outputs, noise: np.ndarray, rise: np.ndarray, fall: np.ndarray, count: np.ndarray, suspect: np.ndarray,
+    found: Slopes, ratio: float,
+) -> Slopes:  # fmt: skip
+    """The slopes with those of staircases taken from the larger steps."""
+    n, h = len(found.steps), np.array(found.steps)[:, None]
+    central = (rise + fall) / (2 * h)
+    widest = np.array(found.steps)[np.clip(n - count, 0, n - 1)]
+    # The height of the steps, from what the slopes at smaller steps deviate from that at the largest one.
+    height = np.max(np.abs(central - central[0]) * h, axis=0)
+    used = np.where(np.arange(n)[:, None] < n - count, height, np.inf)
+    coarse = _extrapolated_all(rise, fall, used + noise, ratio, found.steps)
+    trend = np.abs(coarse.estimate) * widest > 8 * noise
+    # A trend that is less than twice the noise is none, and a function that is flat here and has another slope to the
+    # left than to the right has a kink nearby.
+    even = np.abs(coarse.right - coarse.left) <= 4 * (coarse.right_bar + coarse.left_bar)
+    stairs = suspect & trend & even & (np.abs(coarse.estimate) > 2 * coarse.bar)
+    for place in BESIDE if stairs.any() else ():
+        at = place * found.steps[0]
+        stairs &= change(at) == change(at + found.steps[-1])
+    chosen = {
+        name: np.where(stairs, getattr(coarse, name), getattr(found, name))
+        for name in ("estimate", "bar", "left", "left_bar", "right", "right_bar")
+    }
+    return Slopes(**chosen, central=central, stairs=np.where(stairs, widest, 0.0), steps=found.steps)
+
+
+def _extrapolated_all(
+    rise: np.ndarray, fall: np.ndarray, noise: np.ndarray, ratio: float, steps: tuple[float, ...]
+) -> Slopes:
+    h = np.array(steps)[:, None]
+    central, right, left = (rise + fall) / (2 * h), rise / h, fall / h
+    # The second term is the rounding of the point itself: a step is only known to eps/h of its length.
+    bars = noise / h + 4 * EPS64 / h * np.maximum(np.abs(right), np.abs(left))
+    estimate, bar = _extrapolated(central, bars, ratio**2)
+    left_value, left_bar = _extrapolated(*_once(left, bars, ratio), ratio**2)
+    right_value, right_bar = _extrapolated(*_once(right, bars, ratio), ratio**2)
+    return Slopes(estimate, bar, left_value, left_bar, right_value, right_bar, central, np.zeros(estimate.shape), steps)
+
+
+def _total(terms: Callable[[slice], Any], active: np.ndarray) -> float:
+    """The sum of the active terms, made by parts, so that temporary arrays stay small."""
+    with np.errstate(all="ignore"):
+        return sum((float(np.sum(terms(at)[active[at]])) for at in parts(active.size)), 0.0)
+
+
+def _once(values: np.ndarray, bars: np.ndarray, ratio: float) -> tuple[np.ndarray, np.ndarray]:
+    """One extrapolation of a first-order sequence (error ∝ h), as a sequence with its noise."""
+    return values[1:] + (values[1:] - values[:-1]) / (ratio - 1), 2 * bars[1:]
+
+
+def _extrapolated(values: np.ndarray, noise: np.ndarray, order: float) -> tuple[np.ndarray, np.ndarray]:
+    """The extrapolated values with the smallest error bars, and these bars."""
+    refined = values[1:] + (values[1:] - values[:-1]) / (order - 1)
+    # Where rounding dominates, extrapolation gains nothing: the bar is the larger of what changed and the noise.
+    bar = np.maximum(np.abs(refined - values[1:]), 0.1 * np.abs(values[1:] - values[:-1])) + noise[1:]
+    apart = np.abs(refined[1:] - refined[:-1])
+    apart = np.where(np.isfinite(apart), apart, np.inf)
+    first, last = apart[:1], apart[-1:]
+    nearest = np.minimum(np.concatenate([first, apart]), np.concatenate([apart, last]))
+    bar = np.where(np.isfinite(refined), np.maximum(bar, 0.25 * nearest), np.inf)
+    bar = np.where(np.isnan(bar), np.inf, bar)
+    best = np.argmin(bar, axis=0)[None]
+    value = np.take_along_axis(refined, best, 0)[0]
+    bar = np.take_along_axis(bar, best, 0)[0]
+    return np.where(np.isfinite(bar), value, np.nan), bar
