@@ -58,7 +58,23 @@ SCANNED = (
     ),
 )
 
-EXPLANATIONS: tuple[Explanation, ...] = (*SCANNED,)
+# Of the lists, by library.
+LISTED = (
+    Explanation(
+        "optax.perturbations.make_perturbed_fun",
+        "*",
+        "deliberate",
+        "the gradient is an estimate of that of the smoothed function, not the derivative of the value with this key",
+    ),
+    Explanation(
+        "tfp.math.*bessel*",
+        "*",
+        "theirs",
+        "by the order: 0, which the documentation calls not defined; at (1.5, 2) bessel_ive has −0.12532 (mpmath)",
+    ),
+)
+
+EXPLANATIONS: tuple[Explanation, ...] = (*SCANNED, *LISTED)
 
 
 def explanation(function: str, inputs: str) -> Explanation | None:

@@ -1,5 +1,7 @@
 """Losses, projections and perturbations of optax, called as their documentation does."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -7,6 +9,14 @@ import optax
 from .target import Target, at, bf16, f32, integers, normal, uniform, vector
 
 KEY = jax.random.key(0, impl="threefry2x32")
+
+
+def log_partition(scores: Any) -> Any:
+    return jax.nn.logsumexp(scores)
+
+
+def sine(x: Any) -> Any:
+    return jnp.sin(x)
 
 
 def rows(seed: int, n: int = 3, k: int = 4) -> tuple:
@@ -85,9 +95,7 @@ LOSSES = {
         at(normal=normal(33, 4, 3)),
     ),
     "make_fenchel_young_loss": (
-        lambda x: optax.losses.make_fenchel_young_loss(lambda z: jax.nn.logsumexp(z))(
-            x, jax.nn.softmax(normal(34, 4)).astype(x.dtype)
-        ),
+        lambda x: optax.losses.make_fenchel_young_loss(log_partition)(x, jax.nn.softmax(normal(34, 4)).astype(x.dtype)),
         at(normal=normal(35, 4)),
     ),
 }
@@ -124,7 +132,7 @@ TARGETS = [
     *(Target("optax.projections." + name, fun, inputs) for name, (fun, inputs) in PROJECTIONS.items()),
     Target(
         "optax.perturbations.make_perturbed_fun",
-        lambda x: optax.perturbations.make_perturbed_fun(lambda v: jnp.sin(v), num_samples=20, sigma=0.1)(KEY, x),
+        lambda x: optax.perturbations.make_perturbed_fun(sine, num_samples=20, sigma=0.1)(KEY, x),
         at(normal=normal(60, 3)),
     ),
     Target("optax.safe_norm", lambda x: optax.safe_norm(x, 1e-3), at(normal=normal(61, 4), zero=jnp.zeros(3, f32))),
