@@ -11,9 +11,9 @@ taken, spread over the kinds.
 Whether a mutant is wrong at all is measured beside the check: the rule and the mutant are called with four random
 cotangents, and the largest change of an element (relative to the element, or to the leaf's median if that is larger) is
 compared with the resolution that the check of the right rule has stated for this leaf: the smallest relative error of a
-typical element that would have failed. A mutant that changes no leaf by more than that is "within the resolution", and
-asked about too: it may be told or not. Of the others, `told` are those with the verdict `fail`; all that are not are
-listed.
+typical element that would have failed, of the formula, or, for a coarse dtype, of the arithmetic alone. A mutant that
+changes no leaf by more than that is "within the resolution", and asked about too: it may be told or not. Of the others,
+`told` are those with the verdict `fail`; all that are not are listed.
 """
 
 import argparse
@@ -38,6 +38,7 @@ from experiments.gradcheck_power import progress, write
 from jnn import gradcheck
 
 COTANGENTS = 4
+ARITHMETIC = "accumulation dtype"  # the kind of mutant whose formula is right
 
 Chosen = tuple[Mutant, list[float]]
 
@@ -95,10 +96,15 @@ def relative_changes(right: list[list[np.ndarray]], wrong: list[list[np.ndarray]
     return [max(column) for column in zip(*by_cotangent, strict=True)]
 
 
-def resolution(rule: Rule, args: tuple) -> tuple[str, list[float]]:
-    """The verdict of the right rule, and by leaf what its check says it would have noticed in a typical element."""
+def resolution(rule: Rule, args: tuple) -> tuple[str, dict[bool, list[float]]]:
+    """The verdict of the right rule, and by leaf what its check says it would have noticed.
+
+    Under False the smallest error of the formula in a typical element, under True that of the arithmetic alone.
+    """
     report = gradcheck.check(ruled(rule.primal, rule.backward), *args, power=False)
-    return report.verdict, [leaf.detectable_element for leaf in report.leaves]
+    formula = [leaf.detectable_element for leaf in report.leaves]
+    rounding = [max(leaf.detectable_element, leaf.detectable_rounding) for leaf in report.leaves]
+    return report.verdict, {False: formula, True: rounding}
 
 
 def changed(rule: Rule, args: tuple) -> Callable[[Mutant], list[float] | None]:
@@ -148,7 +154,7 @@ def examined(rule: Rule, setting: str, each: int, known: dict[tuple, Result]) ->
         if key in known:
             yield known[key]
             continue
-        ratios = [c / r if c else 0.0 for c, r in zip(changes, stated, strict=True)]
+        ratios = [c / r if c else 0.0 for c, r in zip(changes, stated[mutant.kind == ARITHMETIC], strict=True)]
         started = time.process_time()
         try:
             verdict = gradcheck.check(ruled(rule.primal, mutant.backward), *args, power=False).verdict

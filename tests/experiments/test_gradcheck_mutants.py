@@ -147,6 +147,9 @@ def test_a_small_run_tells_its_mutants(tmp_path: Path, capsys: pytest.CaptureFix
     assert [r["verdict"] for r in results] == ["pass", *["fail"] * 4]
 
 
+LEAF = SimpleNamespace(detectable_element=1e-6, detectable_rounding=1e-5)
+
+
 class Fake:
     """A check that passes everything, counts its calls, and is interrupted at one of them."""
 
@@ -158,7 +161,7 @@ class Fake:
         self.calls += 1
         if self.calls == self.interrupted_at:
             raise KeyboardInterrupt
-        return SimpleNamespace(verdict="pass", leaves=[SimpleNamespace(detectable_element=1e-6)])
+        return SimpleNamespace(verdict="pass", leaves=[LEAF])
 
 
 def run(saved: Path, *more: str) -> int:
@@ -171,6 +174,12 @@ def test_what_is_missed_is_listed(monkeypatch, tmp_path: Path, capsys: pytest.Ca
     out = capsys.readouterr().out
     assert "told: 0 of 3 (0.0%)" in out
     assert out.count("missed: softmax, float32, ") == 3
+
+
+def test_arithmetic_is_judged_by_its_own_resolution(monkeypatch) -> None:
+    monkeypatch.setattr(experiment.gradcheck, "check", Fake())
+    (rule,) = [rule for rule in RULES if rule.name == "softmax"]
+    assert experiment.resolution(rule, rule.arguments("float32")) == ("pass", {False: [1e-6], True: [1e-5]})
 
 
 def test_an_interrupted_run_shows_its_part_and_goes_on(monkeypatch, tmp_path: Path, capsys) -> None:
