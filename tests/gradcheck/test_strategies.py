@@ -162,7 +162,7 @@ def gathered(index, backward):
 
 
 def accept(fun, *args):
-    return check(fun, *args, power=False).raise_for_failure()
+    return check(fun, *args, power=False).raise_for_failure(allow=("kink", "inconclusive"))
 
 
 def test_saturation_finds_a_rule_that_is_right_on_gaussian_inputs():

@@ -1,5 +1,6 @@
 """The gradients that JAX uses against the true ones, element by element, for every cotangent."""
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
@@ -189,7 +190,7 @@ def _by_parts(setting: Setting, c: Comparison, w: list[Any], leaf: int, natural:
     except Exception:  # it cannot be evaluated in float64
         return c
     change = max(changes)
-    if not change or top > 64 * change:
+    if not change or max(top, largest(center)) > 64 * change:  # one of the two is not zero at all
         return c
     size = change / EPS64
     return dataclasses.replace(c, parts_size=size, scale=max(size, top))
@@ -206,26 +207,26 @@ def with_rounding(
     JAX's own compiled autodiff commits, which may take another branch where rounding makes a tie.
     """
     d = setting.derivatives
-    naive, rounded = (d.naive_push, d.rounded_push) if push else (d.naive, d.rounded)
     made = list(made)
     # Autodiff of a solver that has not converged says nothing about the implicit function.
     points = _beside(setting) if setting.options.residual is None else []
-    try:
-        made = _beside_naive(made, naive, points, w)
-        # Where the formula is wrong, rounding is beside the point.
-        if setting.promoted and _unexplained(made):
-            for k in range(1, setting.variations + 1):
-                values = rounded(d.highs, w, reference.Knobs(np.float64(k), np.int32(0)))[1]
-                made = [
-                    dataclasses.replace(
-                        c, rounding=np.maximum(c.rounding, _beyond(v, c.truth if c.rule64 is None else c.rule64))
-                    )
-                    for c, v in zip(made, values, strict=True)
-                ]
-        if _unexplained(made) or any(map(_partly_wrong, made)):
+    # Where the primal has no derivative of this kind in JAX, there is nothing to calibrate with.
+    with contextlib.suppress(Exception):
+        made = _beside_naive(made, d.naive_push if push else d.naive, points, w)
+    # Where the formula is wrong, rounding is beside the point.
+    if setting.promoted and _unexplained(made):
+        rounded = d.rounded_push if push else d.rounded
+        for k in range(1, setting.variations + 1):
+            values = rounded(d.highs, w, reference.Knobs(np.float64(k), np.int32(0)))[1]
+            made = [
+                dataclasses.replace(
+                    c, rounding=np.maximum(c.rounding, _beyond(v, c.truth if c.rule64 is None else c.rule64))
+                )
+                for c, v in zip(made, values, strict=True)
+            ]
+    if _unexplained(made) or any(map(_partly_wrong, made)):
+        with contextlib.suppress(Exception):
             made = _beside_naive(made, d.compiled_naive_push if push else d.compiled_naive, points, w)
-    except Exception:  # the primal has no derivative of this kind in JAX: nothing to calibrate with
-        return made
     return made
 
 
@@ -236,7 +237,7 @@ def _unexplained(made: Sequence[Comparison]) -> bool:
 def _partly_wrong(c: Comparison) -> bool:
     """Whether the formula deviates in fewer than half of the elements: another branch may have been taken there."""
     present = (c.truth != 0) | (c.rule != 0)
-    return 0 < c.formula_wrong().sum() < 0.5 * present.sum()
+    return bool(0 < c.formula_wrong().sum() < 0.5 * present.sum())
 
 
 def _beside_naive(

@@ -25,7 +25,7 @@ from jnn.gradcheck.judgement.findings import ORDER, describe
 from jnn.gradcheck.judgement.setting import Options
 from jnn.gradcheck.oracle import directions, jaxprs
 from jnn.gradcheck.oracle.problem import Problem
-from jnn.gradcheck.oracle.rewrite import like, strong
+from jnn.gradcheck.oracle.rewrite import like, silently, strong
 from jnn.gradcheck.report import Check, Report, RuleReport
 
 
@@ -256,15 +256,14 @@ def _recorded(problem: Problem, sites: list[Site], w: list[Any]) -> tuple[list[R
 
     try:
 
-        @jax.jit
         def both(taps: list[list[Any]]) -> tuple[list[Record], list[list[Any]]]:
             _, back, records = jax.vjp(run, taps, has_aux=True)
             return records, back(w)[0]
 
-        records, cotangents = both(taps)
+        records, cotangents = silently(both, taps)
         return records, [c if s.tapped else None for c, s in zip(cotangents, sites, strict=True)], ""
     except Exception as error:  # no reverse mode: the values are there all the same
-        _, records = jax.jit(run)(taps)
+        _, records = silently(run, taps)
         return records, [None] * len(sites), f"random ones are used instead: {describe(error)}"
 
 

@@ -228,14 +228,19 @@ def _while(eqn: Any, used: Sequence[bool]) -> Step:
     going, body = Plan(eqn.params["cond_jaxpr"]), Plan(eqn.params["body_jaxpr"])
     if jaxprs.opened(eqn.params["cond_jaxpr"])[0].outvars[0].aval.ndim or any(_extended(v.aval) for v in eqn.invars):
         return _by_jax(eqn)  # the loop of a vmap
-    rest = _by_jax(eqn)
+    rest, spent = _by_jax(eqn), [0.0]
 
     def run(values: Values) -> Values:
+        if spent[0] > PATIENCE:
+            return rest(values)
+        started = time.perf_counter()
         cond, consts, state = values[:n_cond], values[n_cond : n_cond + n_body], values[n_cond + n_body :]
         for _ in range(TURNS):
             if not going(*cond, *state)[0]:
+                spent[0] += time.perf_counter() - started
                 return state
             state = body(*consts, *state)
+        spent[0] += PATIENCE  # it has many iterations
         return rest([*cond, *consts, *state])
 
     return run
