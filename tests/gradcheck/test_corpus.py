@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import gradcheck_power, gradcheck_upstream
+from experiments import gradcheck_power
+from experiments.gradcheck_upstream import __main__ as gradcheck_upstream
 from jnn import gradcheck
 from jnn.gradcheck.oracle.numerical import QUICK
 
-from .corpus import CASES, HARD, PAIRS, Case
+from .corpus import CASES, HARD, PAIRS, UNDECIDABLE, Case
 
 NAMES = [case.name for case in CASES]
 
@@ -104,7 +105,24 @@ def by_primal(f: Callable, values: list, weights: list, tangents: list) -> list:
     return jax.vjp(f, values)[0]
 
 
-DERIVATIVES = {"vjp": by_vjp, "jvp": by_jvp, "order2": by_order2, "vmap": by_vmap, "primal": by_primal}
+def by_one_alone(f: Callable, values: list, weights: list, tangents: list) -> list:
+    """The gradients by one leaf at a time, the others not perturbed."""
+
+    def alone(i: int) -> Any:
+        out, back = jax.vjp(lambda v: f([*values[:i], v, *values[i + 1 :]]), values[i])
+        return back(cast(weights, out))[0]
+
+    return [alone(i) for i in range(len(values))]
+
+
+DERIVATIVES = {
+    "alone": by_one_alone,
+    "vjp": by_vjp,
+    "jvp": by_jvp,
+    "order2": by_order2,
+    "vmap": by_vmap,
+    "primal": by_primal,
+}
 
 
 class Variant(NamedTuple):
@@ -125,7 +143,7 @@ def evaluate(variants: dict[str, Variant], args: tuple, how: str) -> dict[str, t
         _, f = outputs(fun, args)
         weights, tangents = random_like(jax.eval_shape(f, values), 1), random_like(values, 2)
         # The gradient itself matters only where the mistake is elsewhere.
-        gradient = by_vjp(f, values, weights, tangents) if how in ("order2", "vmap") else []
+        gradient = by_vjp(f, values, weights, tangents) if how in ("order2", "vmap", "alone") else []
         return f(values), DERIVATIVES[how](f, values, weights, tangents), gradient
 
     @partial(jax.jit, compiler_options=QUICK)
@@ -142,15 +160,30 @@ def eps(args: tuple, out: list) -> float:
     return max(float(jnp.finfo(v.dtype).eps) for v in [*filter(inexact, jax.tree.leaves(args)), *out])
 
 
-def distance(got: list, want: list) -> float:
-    """The largest error of a leaf over the largest magnitude in it; infinite when an error is not finite."""
+def distance(got: list, want: list, together: bool = False) -> float:
+    """The largest error of a leaf over the largest magnitude in it; infinite when an error is not finite.
+
+    `together`: over the largest magnitude in all leaves, for those that are zero by cancellation.
+    """
     worst = 0.0
+    if together:
+        got, want = ([np.concatenate([np.ravel(np.asarray(v, np.float64)) for v in leaves])] for leaves in (got, want))
     for a, b in zip(got, want, strict=True):
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
         if a.size:
             error, size = float(np.max(np.abs(a - b))), float(np.max(np.abs(b)))
             worst = max(worst, error / size if size else error) if np.isfinite(error) else np.inf
     return worst
+
+
+def clearly_different(got: list, want: list) -> bool:
+    """Whether a leaf differs by more than 50 roundings of its own dtype (10, where that is a coarse one)."""
+
+    def enough(a: Any, b: Any) -> bool:
+        unit = float(jnp.finfo(b.dtype).eps)
+        return distance([a], [b]) > (50 if unit < 1e-4 else 10) * unit
+
+    return any(enough(a, b) for a, b in zip(got, want, strict=True))
 
 
 @pytest.mark.parametrize("case", in_turn(CASES))
@@ -166,10 +199,13 @@ def test_the_case_is_what_it_says(case: Case) -> None:
     value, right, gradient = found["right"]
     unit = eps(args, value)
     if case.self_test is not None:
-        assert distance(right, found["oracle"][1]) <= case.self_test * unit
+        oracle_value, oracle, _ = found["oracle"]
+        assert distance(right, oracle, case.family == "zero by invariance") <= case.self_test * unit
+        # Where the oracle is another formula, it is one of the same function.
+        assert distance(value, oracle_value) <= max(case.self_test * unit, 2e-3)
     if case.wrong is not None:
         wrong_value, wrong, wrong_gradient = found["wrong"]
-        assert distance(wrong, right) > (50 if unit < 1e-4 else 10) * unit
+        assert clearly_different(wrong, right)
         # The two have the same primal; and where the mistake is not in the gradient, the same gradient.
         assert distance(wrong_value, value) <= 4 * unit
         assert distance(wrong_gradient, gradient) <= 4 * unit
@@ -180,7 +216,7 @@ def test_dtypes_do_not_depend_on_x64(case: Case) -> None:
     """No array of float64 or int64 enters, and none but scalars appears inside: the corpus is the same without x64."""
     args = case.args()
     for leaf in jax.tree.leaves(args):
-        assert leaf.dtype not in (np.float64, np.int64)
+        assert getattr(leaf, "dtype", None) not in (np.float64, np.int64)
     for fun in filter(None, (case.right, case.wrong)):
         values, f = outputs(fun, args)
         jaxpr = jax.make_jaxpr(f)(values)
@@ -189,18 +225,42 @@ def test_dtypes_do_not_depend_on_x64(case: Case) -> None:
 
 
 def test_the_corpus_is_as_large_as_promised() -> None:
-    assert len(PAIRS) >= 65
-    assert len(HARD) >= 65
+    assert len(PAIRS) >= 156 + 80
+    assert len(HARD) >= 155 + 60
     assert [name for name, n in Counter(NAMES).items() if n > 1] == []
     assert all(case.note for case in CASES)
     assert all(case.wrong is not None for case in PAIRS)
     assert all(case.wrong is None for case in HARD)
 
 
+def program(case: Case) -> str:
+    """The case's function (of a pair, the wrong one) and its derivative as a program, without names and addresses."""
+    _, f = outputs(case.wrong or case.right, args := case.args())
+    values = [leaf for leaf in jax.tree.leaves(args) if inexact(leaf)]
+    weights, tangents = random_like(jax.eval_shape(f, values), 1), random_like(values, 2)
+    how = case.how if case.how in ("jvp", "order2", "alone") else "vjp"
+
+    def both(values: list) -> tuple[list, list]:
+        return f(values), DERIVATIVES[how](f, values, weights, tangents)
+
+    result = jax.eval_shape(lambda: (case.wrong or case.right)(*args))
+    return re.sub(r"0x[0-9a-f]+|name=\w+", "", f"{jax.make_jaxpr(both)(values)} {result} {args}")
+
+
+@pytest.mark.slow
+def test_no_case_is_a_copy_of_another() -> None:
+    programs = {case.name: program(case) for case in CASES}
+    found = Counter(programs.values())
+    assert [name for name, text in programs.items() if found[text] > 1] == []
+
+
 # What the engine says.
 
-MAY_BE_INCONCLUSIVE: frozenset[str] = frozenset()
-"""Right functions of which the engine may say that it cannot tell: at most three, and at present none."""
+MAY_BE_INCONCLUSIVE: dict[str, str] = {
+    "table_inverse_slope": "a staircase of steps of 1/4096 is what the primal is: its slope is a matter of scale",
+    "golden_section_inverse": "golden sections know their argument to the root of the rounding only",
+}
+"""Right functions of which the engine may say that it cannot tell, each with the reason: at most five."""
 
 
 def report_of(fun: Callable, case: Case, args: tuple) -> gradcheck.Report:
@@ -211,19 +271,36 @@ def report_of(fun: Callable, case: Case, args: tuple) -> gradcheck.Report:
 @pytest.mark.parametrize("case", in_turn(CASES))
 def test_a_right_function_does_not_fail(case: Case) -> None:
     report = report_of(case.right, case, case.args())
-    allowed = case.allowed | {"inconclusive"} if case.name in MAY_BE_INCONCLUSIVE else case.allowed
-    assert report.verdict in allowed, f"{case.note}\n{report}"
+    assert report.verdict in case.allowed, f"{case.note}\n{report}"
 
 
 @pytest.mark.parametrize("case", in_turn(PAIRS))
 def test_a_wrong_rule_fails(case: Case) -> None:
     report = report_of(case.wrong, case, case.args())
-    assert report.verdict == "fail", f"{case.note}\n{report}"
+    assert report.verdict in case.caught, f"{case.note}\n{report}"
 
 
-def test_at_most_three_right_functions_may_be_inconclusive() -> None:
-    assert set(NAMES) >= MAY_BE_INCONCLUSIVE
-    assert len(MAY_BE_INCONCLUSIVE) <= 3
+@pytest.mark.parametrize("case", UNDECIDABLE, ids=[case.name for case in UNDECIDABLE])
+def test_what_cannot_be_decided_is_said_to_be(case: Case) -> None:
+    report = report_of(case.right, case, case.args())
+    assert report.verdict in case.allowed, f"{case.note}\n{report}"
+    assert case.note in str(report)
+
+
+def test_the_callers_arrays_outlive_the_check() -> None:
+    (case,) = (case for case in HARD if case.name == "donated_both")
+    args = case.args()
+    report_of(case.right, case, args)
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(args))
+
+
+def test_at_most_five_right_functions_may_be_inconclusive() -> None:
+    """Where a right one may be, its wrong twin may be too, and must not pass."""
+    named = {case.name for case in CASES if "inconclusive" in case.allowed}
+    assert named == set(MAY_BE_INCONCLUSIVE)
+    assert len(named) <= 5
+    for case in PAIRS:
+        assert case.caught == ({"fail", "inconclusive"} if case.name in named else {"fail"})
 
 
 @pytest.mark.parametrize("case", SAMPLE, ids=[case.name for case in SAMPLE])
@@ -257,13 +334,13 @@ def test_the_experiment_says_where_it_expects_the_corpus(tmp_path: Path) -> None
 
 def test_the_upstream_experiment_finds_and_checks_a_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved = tmp_path / "upstream.json"
-    few = ["--functions", "jax.nn.log1mexp", "--dtypes", "float32", "--inputs", "unit", "--out", str(saved)]
+    few = ["--libraries", "scan", "--functions", "jax.nn.log1mexp", "--inputs", "unit, float32", "--out", str(saved)]
     assert gradcheck_upstream.main(few) == 0
-    assert "functions with custom rules: 1" in capsys.readouterr().out
+    assert "functions: 1 of 1 distributions" in capsys.readouterr().out
     (result,) = json.loads(saved.read_text(encoding="utf-8"))["results"]
     assert (result["function"], result["verdict"]) == ("jax.nn.log1mexp", "pass")
 
 
 def test_the_upstream_experiment_says_that_nothing_matches(capsys: pytest.CaptureFixture[str]) -> None:
-    assert gradcheck_upstream.main(["--functions", "jax.nn.no_such_function"]) == 2
+    assert gradcheck_upstream.main(["--libraries", "scan", "--functions", "jax.nn.no_such_function"]) == 2
     assert "no_such_function" in capsys.readouterr().err

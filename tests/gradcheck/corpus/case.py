@@ -12,6 +12,7 @@ f32, f16, bf16, i32 = jnp.float32, jnp.float16, jnp.bfloat16, jnp.int32
 
 PASS = frozenset({"pass"})
 KINK = frozenset({"pass", "kink"})
+FAIL = frozenset({"fail"})
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,9 @@ class Case:
     """A right function, and (for a pair) the same function with a wrong rule.
 
     `how` says where the wrong function differs from its twin, for the self-test: in the pullback ("vjp"), in the
-    pushforward ("jvp"), in the Hessian-vector product ("order2"), under vmap ("vmap"), or in the primal value that
-    is returned under differentiation ("primal").
+    pushforward ("jvp"), in the Hessian-vector product ("order2"), under vmap ("vmap"), in the gradient by one leaf
+    while the others are not perturbed ("alone"), or in the primal value that is returned under differentiation
+    ("primal").
     """
 
     name: str
@@ -31,6 +33,8 @@ class Case:
     note: str = ""
     order: int = 1
     allowed: frozenset[str] = PASS
+    # What may be said of the wrong function.
+    caught: frozenset[str] = FAIL
     check_kwargs: Mapping[str, Any] = field(default_factory=dict)
     how: str = "vjp"
     # The function without any rule, for the self-test's float64 autodiff; None: `right` has no rule of its own.

@@ -1,0 +1,82 @@
+"""What did not pass in the table, looked at by hand: by function and inputs, whose fault it is, and why.
+
+Each entry was compared with mpmath or an analytic value; `whose` is "theirs" (the library's derivative is wrong, or is
+not there), "no derivative" (none exists at the point, or none that is finite), "deliberate" (the library says so), or
+"ours" (the checker cannot decide, or should have).
+"""
+
+import fnmatch
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Of results whose function and inputs match the patterns."""
+
+    function: str
+    inputs: str
+    whose: str
+    text: str
+
+    def fits(self, function: str, inputs: str) -> bool:
+        """Whether it is about this result."""
+        return fnmatch.fnmatchcase(function, self.function) and fnmatch.fnmatchcase(inputs, self.inputs)
+
+
+S = "jax.scipy.special."
+
+# Of the scan (JAX 0.12.0.1, optax 0.2.8).
+SCANNED = (
+    Explanation(S + "hyp1f1", "*", "theirs", "by a at 0, −1, ...: 0 or NaN, where the series has a finite derivative"),
+    Explanation(
+        S + "hyp2f1",
+        "*",
+        "theirs",
+        "by a at 0, −1, ...: 0 or NaN; near x = 1 accurate to 80 ulps; wrong where the value is wrong already",
+    ),
+    Explanation(
+        "optax*.sigmoid_focal_loss",
+        "*",
+        "theirs",
+        "by labels of 0 or 1: logsumexp loses the derivative by b where b = 0 (jax#22398, open since 2024)",
+    ),
+    Explanation("optax.projections.*", "*bfloat16", "theirs", "raises in bfloat16, where the value exists"),
+    Explanation("optax.losses.multiclass_sparsemax_loss", "*bfloat16", "theirs", "raises in bfloat16"),
+    Explanation("jax.numpy.linalg.det", "*bfloat16", "theirs", "raises in bfloat16, where the value exists"),
+    Explanation(S + "wofz", "*", "theirs", "its formula cancels at large arguments: 20 times too large at 1e4"),
+    Explanation(S + "fresnel", "*bfloat16", "theirs", "the phase is rounded to bfloat16"),
+    Explanation("jax.numpy.hypot", "special*", "no derivative", "at (0, 0); JAX says NaN"),
+    Explanation(S + "poch", "special*", "no derivative", "at 0; JAX says NaN"),
+    Explanation(S + "entr", "special*", "no derivative", "infinite at 0"),
+    Explanation(S + "xlogy", "special*", "no derivative", "infinite at y = 0"),
+    Explanation("optax.scale_gradient", "*", "deliberate", "a gradient that is scaled is what it is for"),
+    Explanation(
+        S + "owens_t",
+        "special*",
+        "ours",
+        "right at a = ±1: the pieces of which the value is made do not join smoothly",
+    ),
+)
+
+# Of the lists, by library.
+LISTED = (
+    Explanation(
+        "optax.perturbations.make_perturbed_fun",
+        "*",
+        "deliberate",
+        "the gradient is an estimate of that of the smoothed function, not the derivative of the value with this key",
+    ),
+    Explanation(
+        "tfp.math.*bessel*",
+        "*",
+        "theirs",
+        "by the order: 0, which the documentation calls not defined; at (1.5, 2) bessel_ive has −0.12532 (mpmath)",
+    ),
+)
+
+EXPLANATIONS: tuple[Explanation, ...] = (*SCANNED, *LISTED)
+
+
+def explanation(function: str, inputs: str) -> Explanation | None:
+    """The first explanation of a result, if there is one."""
+    return next((e for e in EXPLANATIONS if e.fits(function, inputs)), None)
