@@ -115,8 +115,7 @@ def fit(
         scheduling.Work(program, shared, everyone, None if resume is None else resume.state),
         lanes, devices, given["progress"],
     )  # fmt: skip
-    rules = jax.tree.map(lambda leaf: np.broadcast_to(np.asarray(leaf), (len(keys),)), given["stopping"])
-    result = FitResult(states, rules, given["epochs"], INTERRUPTED if interrupted else None)
+    result = FitResult(states, everyone.rules, given["epochs"], INTERRUPTED if interrupted else None)
     if (lost := int(np.sum(np.asarray(states.code) == DIVERGED))) > 0:
         warnings.warn(
             f"{lost} of {len(keys)} members diverged; their last good hypotheses are returned (result.diverged tells "

@@ -133,7 +133,7 @@ def fit(
         opaque = not isinstance(given["optimizer"], Optimizer)
         watching = (given["progress"], callback, callback_every, opaque)
         state, interruption = _watched(advance, state, limit, pace, *watching)
-    result = FitResult(state, given["stopping"], limit, interruption)
+    result = FitResult(state, member.rules, limit, interruption)
     if not is_traced(state) and int(state.code) == DIVERGED:
         warnings.warn(
             f"training diverged in epoch {int(state.epoch)}: {result.stop_reason}. The hypothesis of epoch "

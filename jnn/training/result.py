@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jnn.networks import Params
 from jnn.training.observers import Divergence, Recorded
 from jnn.training.program import DIVERGED, FIRST_RULE, RUNNING, State
-from jnn.training.structure import is_traced
+from jnn.training.structure import is_traced, restored
 
 Values = Float[Array | np.ndarray, "..."]
 
@@ -59,7 +59,7 @@ class FitResult:
 
     Attributes:
         state: all that is needed to go on: pass the result as `fit(..., resume=result)`.
-        rules: the stopping rules.
+        rules: the stopping rules, as the program took them.
         limit: the most epochs.
         interruption: who interrupted training, or None.
     """
@@ -127,8 +127,8 @@ class FitResult:
         if code == DIVERGED:
             return Divergence.reason
         if code >= FIRST_RULE:
-            rule = jax.tree.map(lambda leaf: leaf[member] if np.ndim(leaf) else leaf, self.rules[code - FIRST_RULE])
-            return rule.reason
+            own = jax.tree.map(lambda leaf: leaf[member] if np.ndim(leaf) else leaf, self.rules)
+            return restored(own)[code - FIRST_RULE].reason
         if self.interruption and code == RUNNING:
             return self.interruption
         return f"all {self.limit} epochs were run" if epochs >= self.limit else "interrupted"

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from jnn import adam, fit, mlp
+from jnn import adam, ensembles, fit, mlp
 from jnn.likelihoods import Categorical, Gaussian
 from jnn.training.stopping import (
     GeneralizationLoss,
@@ -16,6 +16,7 @@ from jnn.training.stopping import (
     Observation,
     Patience,
     ProgressQuotient,
+    StoppingRule,
     TrainingProgress,
 )
 
@@ -208,6 +209,31 @@ def test_fit_stops_when_its_rule_says_so(name, key):
     assert not np.isnan(history.train_error[:t]).any()
     assert int(result.best_epoch) == np.nanargmin(history.validation_error) + 1
     assert result.stop_reason == rule.reason
+
+
+class AtEpoch(StoppingRule):
+    """A rule of a user's own, which is no pytree."""
+
+    says = "it was time"
+
+    def __init__(self, epoch):
+        self.epoch = epoch
+
+    def init(self, dtype):
+        return ()
+
+    def update(self, state, seen):
+        return state, seen.epoch >= self.epoch
+
+
+def test_a_rule_of_ones_own(key):
+    rule = AtEpoch(3)
+    result = train(X, LABELS, key=key, stopping=rule)
+    assert (int(result.epochs), result.stop_reason) == (3, "it was time")
+    many = jax.vmap(lambda k: train(X, LABELS, key=k, stopping=rule))(jax.random.split(key, 2))
+    assert many.stop_reason.tolist() == ["it was time"] * 2
+    together = ensembles.fit(NETWORK, Categorical(), X, LABELS, key=key, members=2, stopping=rule, epochs=5)
+    assert together.result.stop_reason.tolist() == ["it was time"] * 2
 
 
 def test_of_several_rules_the_first_in_time_then_in_place_wins(key):
