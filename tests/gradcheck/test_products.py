@@ -46,7 +46,7 @@ def layer(wrong: float):
     ("measured", "wrong", "verdict"), [(0.0, 0.0, "fail"), (2**-7, 0.0, "pass"), (2**-7, 0.1, "fail")]
 )
 def test_coarse_products_are_allowed_for_where_the_device_has_them(measured, wrong, verdict, monkeypatch) -> None:
-    monkeypatch.setattr(_products, "_measured", lambda precision, where: measured)
+    monkeypatch.setattr(products, "_measured", lambda precision, where: measured)
     rng = np.random.default_rng(0)
     x, w = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((64, 128), (128, 32)))
     report = gradcheck.check(layer(wrong), x, w)
@@ -54,7 +54,7 @@ def test_coarse_products_are_allowed_for_where_the_device_has_them(measured, wro
 
 
 def test_nothing_is_measured_without_float32_products(monkeypatch) -> None:
-    monkeypatch.setattr(_products, "_measured", lambda precision, where: pytest.fail("measured"))
+    monkeypatch.setattr(products, "_measured", lambda precision, where: pytest.fail("measured"))
     assert gradcheck.check(lambda x: jnp.sin(x), jnp.ones(3, jnp.float32)).verdict == "pass"
     assert gradcheck.check(lambda x: x @ x, jnp.ones((3, 3))).verdict == "pass"
 
@@ -72,6 +72,6 @@ def test_gradients_beside_each_other_are_allowed_for_it_too(monkeypatch) -> None
 
     verdicts = []
     for measured in (0.0, 2**-7):
-        monkeypatch.setattr(_products, "_measured", lambda precision, where, m=measured: m)
+        monkeypatch.setattr(products, "_measured", lambda precision, where, m=measured: m)
         verdicts.append(gradcheck.compare(one, two, x, w).verdict)
     assert verdicts == ["fail", "pass"]

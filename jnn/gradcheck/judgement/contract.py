@@ -28,7 +28,7 @@ from jnn.gradcheck.oracle.numbers import EPS64, eps_of, largest, parts, reals, t
 from jnn.gradcheck.oracle.rewrite import silenced, without_rules
 from jnn.gradcheck.report import Check
 
-EAGER = 6
+EAGER = 8
 """Equations that are evaluated one by one: JAX compiles each of them."""
 WIDE = 1e-9
 """What two evaluations in float64 may differ, relative to their terms: far more than they round, far less than an
