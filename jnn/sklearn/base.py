@@ -362,7 +362,7 @@ class MLP(BaseEstimator):
             raise ValueError(NOT_FINITE)
         validated = plan.validation is not None
         self.params_ = trained.best if validated else trained.last
-        self.__dict__.pop("_predictor", None)
+        self._predictor = self._made_model()
         self._last = trained.last
         self.n_members_ = plan.members
         self.n_iter_ = int(trained.epochs.max())
@@ -410,7 +410,7 @@ class MLP(BaseEstimator):
                 plan.settings["epochs"] = 1
                 trained = self._by_gradients(plan, key, z, y, weights=weights, **from_where)
                 self.params_ = self._last = trained.last
-                self.__dict__.pop("_predictor", None)
+                self._predictor = self._made_model()
                 assert trained.result is not None
                 self._stream = _without_keys(trained.result)
                 self._measure(z, y, held_out=None)
@@ -500,11 +500,14 @@ class MLP(BaseEstimator):
             raise ValueError(f"X has values too large to predict from; the first is in row {np.argmin(finite)}")
         return mean, None if spread is None else np.asarray(spread)
 
+    def _made_model(self) -> Model:
+        return Model(self.network_, self.likelihood_, self.params_, self._transforms)
+
     @property
     def _model(self) -> Model:
         """From raw inputs to means in the units that the network was trained in."""
-        if "_predictor" not in self.__dict__:
-            self._predictor = Model(self.network_, self.likelihood_, self.params_, self._transforms)
+        if "_predictor" not in self.__dict__:  # after pickling
+            self._predictor = self._made_model()
         return self._predictor
 
     def __getstate__(self) -> Any:

@@ -74,5 +74,6 @@ def load(kind: type[E], path: str | os.PathLike[str]) -> E:
     estimator._transforms, estimator._target_scaling = model.transforms, model.target_transform
     vars(estimator).update(extra["fitted"])
     estimator._last, estimator._stream = model.params, None
+    estimator._predictor = estimator._made_model()
     estimator._random = check_random_state(estimator.random_state)
     return estimator

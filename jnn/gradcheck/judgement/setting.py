@@ -111,7 +111,7 @@ def tangents(problem: Problem, highs: Sequence[Any], seed: int, large: bool, gra
     """As `Setting.tangents`."""
     sizes = [reference.typical(np.asarray(highs[leaf.position])) for leaf in problem.inputs]
     return [
-        Probe(p.name, tuple((t * s).astype(t.dtype) for t, s in zip(p.values, sizes, strict=True)))
+        Probe(p.name, tuple(np.asarray(t * s, t.dtype) for t, s in zip(p.values, sizes, strict=True)))
         for p in directions.tangents(problem.inputs, seed, large, grain)
     ]
 

@@ -92,7 +92,7 @@ class Rewriting:
     def _shard_map(self, eqn: Any, values: list[Any]) -> list[Any]:
         inner, consts = jaxprs.opened(eqn.params["jaxpr"])
         mapped = jaxprs.shard_mapped(eqn, lambda *args: self.evaluate(inner, consts, *args))
-        return mapped(*values)
+        return list(mapped(*values))
 
     def _pallas_call(self, eqn: Any, values: list[Any]) -> list[Any]:
         for e in jaxprs.all_equations(eqn.params["jaxpr"]):
