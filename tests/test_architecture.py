@@ -119,8 +119,8 @@ def test_docstring_examples(path):
 
 
 def readme_blocks():
-    """(code, printed) of each python block of the README that is followed by a text block with its output."""
-    text = (ROOT / "README.md").read_text()
+    """(code, printed) of each python block of the READMEs that is followed by a text block with its output."""
+    text = "".join(path.read_text() for path in (ROOT / "README.md", PACKAGE / "gradcheck" / "README.md"))
     return re.findall(r"```python\n(.*?)```\s*```text\n(.*?)```", text, flags=re.DOTALL)
 
 
