@@ -60,6 +60,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--size", choices=SIZES, default="default", help="tiny: try out the code; full: more epochs")
     made.add_argument(
+        "--before", type=Path, metavar="PATH", help="another checkout of this repository, whose jnn takes part as well"
+    )
+    made.add_argument(
         "--limit", type=float, default=600.0, help="seconds for each answer of a contestant (default: 600)"
     )
     return made
@@ -100,7 +103,7 @@ def _measure(
     setting = Setting(device, options.precision)
     with (
         console.status("") as status,
-        Bench(setting, options.size, options.peers, pythons, options.limit, status.update) as bench,
+        Bench(setting, options.size, options.peers, pythons, options.limit, status.update, options.before) as bench,
     ):
         missing, device_name = "", ""
         try:

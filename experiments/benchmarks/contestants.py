@@ -31,6 +31,7 @@ ENTRANTS = {
     e.name: e
     for e in (
         Entrant("jnn", "jnn", "jnn_fit", "jnn"),
+        Entrant("jnn-before", "jnn of the other checkout", "jnn_fit", "jnn", on_request=True),
         Entrant("jnn-alone", "jnn, one after another", "jnn_fit", "jnn", variant="alone"),
         Entrant("jnn-plain", "jnn, none of these", "jnn_fit", "jnn", variant="plain"),
         Entrant("jnn-cached", "jnn, with the compilation cache", "jnn_fit", "jnn", variant="cached"),

@@ -93,6 +93,7 @@ def script(entrant: str, workload: Workload) -> str:
         jnn_options, sklearn_options = "", "random_state=seed"
     bodies = {
         "jnn": _JNN.replace("CACHE", "").replace("OPTIONS", jnn_options),
+        "jnn-before": _JNN.replace("CACHE", "").replace("OPTIONS", jnn_options),
         "jnn-cached": _JNN.replace("CACHE", "jnn.enable_compilation_cache(cache)").replace("OPTIONS", jnn_options),
         "sklearn": _SKLEARN.replace("OPTIONS", sklearn_options),
         "torch": _TORCH.replace("EPOCHS", str(epochs)),
@@ -104,8 +105,10 @@ def script(entrant: str, workload: Workload) -> str:
 class FreshProcess:
     """One contestant; call it with a seed."""
 
-    def __init__(self, entrant: str, workload: Workload, data: Path, cache: Path, device: str, python: str) -> None:
-        self.entrant, self.limit = entrant, 600.0
+    def __init__(
+        self, entrant: str, workload: Workload, data: Path, cache: Path, device: str, python: str, root: Path = ROOT
+    ) -> None:
+        self.entrant, self.limit, self._root = entrant, 600.0, root
         self._command = [python, "-c", script(entrant, workload), str(data)]
         self._cache, self._device, self._python = cache, device, python
 
@@ -119,8 +122,8 @@ class FreshProcess:
         try:
             done = subprocess.run(
                 [*self._command, str(seed), str(self._cache)],
-                env=environment(self._device),
-                cwd=ROOT,
+                env=environment(self._device, self._root),
+                cwd=self._root,
                 capture_output=True,
                 text=True,
                 timeout=self.limit,

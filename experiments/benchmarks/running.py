@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from experiments.benchmarks.first_result import FreshProcess, interpreter
 from experiments.benchmarks.floors import Costs, work
 from experiments.benchmarks.results import Result, Row
 from experiments.benchmarks.timing import in_turn
-from experiments.benchmarks.workers import Failure, WorkerProcess
+from experiments.benchmarks.workers import ROOT, Failure, WorkerProcess
 from experiments.benchmarks.workloads import Setting, Size, Workload, load
 
 FLOORS = ("step", "epoch")
+BEFORE = "jnn-before"
 
 
 class Bench:
@@ -27,6 +29,7 @@ class Bench:
         pythons: interpreters by peer, where it is not this one.
         limit: seconds that a contestant may take to prepare.
         say: is told what is being done.
+        before: another checkout of this repository, whose jnn takes part beside this one's.
     """
 
     def __init__(
@@ -37,11 +40,13 @@ class Bench:
         pythons: Mapping[str, str] | None = None,
         limit: float = 600.0,
         say: Callable[[str], None] = lambda what: None,
+        before: Path | None = None,
     ) -> None:
         self.setting, self.limit, self.say = setting, limit, say
         self.size: Size = size
         self.chosen = None if chosen is None else set(chosen)
         self.pythons = dict(pythons or {})
+        self.before = before
         self._folder = tempfile.TemporaryDirectory(prefix="benchmarks-")
         self._workers: dict[str, WorkerProcess] = {}
         self._described: dict[str, dict[str, Any]] = {}
@@ -56,6 +61,8 @@ class Bench:
 
     def takes_part(self, entrant: Entrant) -> bool:
         """Whether it was asked for, or nothing was."""
+        if entrant.name == BEFORE:
+            return self.before is not None
         if self.chosen is None:
             return not entrant.on_request
         # A peer's name stands for all of its entrants but those on request.
@@ -73,7 +80,7 @@ class Bench:
     def _start(self, entrant: Entrant) -> WorkerProcess:
         if entrant.name not in self._workers:
             python = interpreter(self.pythons.get(entrant.peer))
-            worker = WorkerProcess(entrant, self.setting, python)
+            worker = WorkerProcess(entrant, self.setting, python, self._root(entrant))
             try:
                 self._described[entrant.name] = worker.ask("describe", limit=self.limit)
             except Failure:
@@ -82,12 +89,17 @@ class Bench:
             self._workers[entrant.name] = worker
         return self._workers[entrant.name]
 
+    def _root(self, entrant: Entrant) -> Path:
+        return self.before if self.before is not None and entrant.name == BEFORE else ROOT
+
     def _drop(self, name: str) -> None:
         if name in self._workers:
             self._workers.pop(name).close(kill=True)
 
     def measure(self, workload: Workload, rounds: int, floors: bool = True) -> Result:
         """All contestants of a workload, in turn; and what the floor is."""
+        if self.before is not None and "jnn" in workload.contestants:
+            workload = replace(workload, contestants=(*workload.contestants, BEFORE))
         path = data.write(workload, self.size, Path(self._folder.name))
         rows = {name: Row(name, ENTRANTS[name].title, "not measured") for name in workload.contestants}
         ready: dict[str, Callable[[int], dict[str, Any]]] = {}
@@ -141,7 +153,7 @@ class Bench:
     def _fresh(self, entrant: Entrant, workload: Workload, path: Path, row: Row) -> Callable[[int], dict[str, Any]]:
         cache = Path(self._folder.name) / "compilation-cache"
         python = interpreter(self.pythons.get(entrant.peer))
-        run = FreshProcess(entrant.name, workload, path, cache, self.setting.device, python)
+        run = FreshProcess(entrant.name, workload, path, cache, self.setting.device, python, self._root(entrant))
         run.limit = self.limit
         row.first = run(0)["seconds"]  # fills the cache, the compilation cache and the system's cache of files
         return run

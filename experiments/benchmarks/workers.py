@@ -26,14 +26,14 @@ class Failure(Exception):
         self.missing = missing
 
 
-def environment(device: str) -> dict[str, str]:
+def environment(device: str, root: Path = ROOT) -> dict[str, str]:
     """For a process that computes on one kind of device, and shares a GPU with others."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if name not in ("PYTHONWARNINGS", "XLA_FLAGS", "JAX_ENABLE_X64", "JAX_COMPILATION_CACHE_DIR")
     }
-    path = os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH", "")) if part)
+    path = os.pathsep.join(part for part in (str(root), os.environ.get("PYTHONPATH", "")) if part)
     return {
         **kept,
         "PYTHONPATH": path,
@@ -45,7 +45,7 @@ def environment(device: str) -> dict[str, str]:
 class WorkerProcess:
     """Sends commands, and reads what comes back; a process that does not answer in time is ended."""
 
-    def __init__(self, entrant: Entrant, setting: Setting, python: str = sys.executable) -> None:
+    def __init__(self, entrant: Entrant, setting: Setting, python: str = sys.executable, root: Path = ROOT) -> None:
         self.entrant = entrant
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the process)
         try:
@@ -54,8 +54,8 @@ class WorkerProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
-                env=environment(setting.device),
-                cwd=ROOT,
+                env=environment(setting.device, root),
+                cwd=root,
             )
         except OSError as why:
             self._errors.close()
