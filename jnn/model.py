@@ -63,15 +63,15 @@ class Model:
     # and jnn's own objects. They are saved and come back as they were, types included.
     extra: Mapping[str, Any] = field(default_factory=dict)
 
-    # --- predictions
-
     def mean(self, x: Inputs) -> Outputs:
         """The prediction E[y | x] of raw inputs, in the units of the raw targets; for classes, their probabilities.
 
         An ensemble's is the mean over its members, 1/M Σ_m E[y | x; w_m]. Raises ValueError if `x`, one example `(d,)`
         or any batch of them, has not as many columns as the inputs.
         """
-        return self._predicted(_mean, x, lambda undo, mean: undo(mean))
+        if self._differ:
+            return self._mean_of_each(x)
+        return self._undone(self._predicted(_mean, x))
 
     def moments(self, x: Inputs) -> Moments:
         """Mean and variance of the mixture: the mean variance within members, plus the variance of their means.
@@ -87,27 +87,23 @@ class Model:
         target = self.target_transform
         if target is not None and not isinstance(target, Standardize):
             raise ValueError(f"expected targets that were standardized or not transformed, got {target}")
-        scale = 1.0 if target is None else np.square(target.scale)
-        return self._predicted(_moments, x, lambda undo, both: Moments(undo(both.mean), both.variance * scale))
+        found = self._predicted(_moments, x)
+        return Moments(self._undone(found.mean), found.variance * (1.0 if target is None else np.square(target.scale)))
 
     def member_means(self, x: Inputs) -> Float[Array | np.ndarray, "members *batch K"]:
         """E[y | x; w_m] of every member."""
-        return self._predicted(_member_means, x, lambda undo, mean: undo(mean), first=1)
+        return self._undone(self._predicted(_member_means, x))
 
-    def _predicted(self, compute: Any, x: Any, finish: Callable[..., Any], first: int = 0) -> Any:
-        """`compute` on what the transforms make of `x`, and what `finish` makes of that; rows stand on axis `first`."""
-        if not isinstance(x, jax.Array):
-            x = np.asarray(x)
+    def _predicted(self, compute: Any, x: Any) -> Any:
+        """`compute` on what the transforms make of `x`; what it returns has the rows on its axis −2."""
+        x = x if isinstance(x, jax.Array) else np.asarray(x)
         if x.ndim == 0 or x.shape[-1] != self.inputs:
             raise ValueError(f"expected x of shape (..., {self.inputs}), one column for each input; got {x.shape}")
-        undo = (lambda y: y) if self.target_transform is None else self.target_transform.undo
-        around = (*self.transforms, self.target_transform)
-        if any(len(transform.shape) > 1 for transform in around if transform is not None):
-            return self._each_its_own(compute, x, finish)
+        if self._differ:
+            raise ValueError("expected transforms that all members share; those of one member each have a mean only")
         z = x.reshape(-1, x.shape[-1])
         for transform in self.transforms:
             z = transform.apply(z)
-        batch = x.shape[:-1]
         if isinstance(x, jax.Array):
             z = z if jnp.issubdtype(z.dtype, jnp.floating) else z.astype(self._dtype)
             inside = isinstance(z, jax.core.Tracer)  # of a program that is compiled as a whole
@@ -115,42 +111,45 @@ class Model:
             found = compute(self.network, self.likelihood, self._members_first, z)
         else:
             with np.errstate(over="ignore"):
-                found = self._by_parts(compute, np.asarray(z, self._dtype), first)
+                found = self._by_parts(compute, np.asarray(z, self._dtype))
             wide = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else np.float64
             found = jax.tree.map(lambda y: y.astype(wide), found)
-        found = finish(undo, found)
-        return jax.tree.map(lambda y: y.reshape(*y.shape[:first], *batch, y.shape[-1]), found)
+        return jax.tree.map(lambda y: y.reshape(*y.shape[:-2], *x.shape[:-1], y.shape[-1]), found)
 
-    def _by_parts(self, compute: Callable[..., Any], z: np.ndarray, first: int) -> Any:
+    def _by_parts(self, compute: Callable[..., Any], z: np.ndarray) -> Any:
         """Rows of zeros fill up a part that is smaller than one of the sizes."""
         parts = []
         for start in range(0, max(len(z), 1), SIZES[-1]):
             part = z[start : start + SIZES[-1]]
-            missing = next(size for size in SIZES if len(part) <= size) - len(part)
+            n = len(part)
+            missing = next(size for size in SIZES if n <= size) - n
             filled = np.pad(part, ((0, missing), (0, 0))) if missing else part
-            found = compute(self.network, self.likelihood, self._members_first, filled)
-            rows = (slice(None),) * first + (slice(len(part)),)
-            parts.append(jax.tree.map(lambda y, rows=rows: np.asarray(y)[rows], found))
-        return parts[0] if len(parts) == 1 else jax.tree.map(lambda *ys: np.concatenate(ys, axis=first), *parts)
+            found = jax.device_get(compute(self.network, self.likelihood, self._members_first, filled))
+            parts.append(jax.tree.map(lambda y, n=n: y[..., :n, :], found))
+        return jax.tree.map(lambda *ys: np.concatenate(ys, axis=-2), *parts)
 
-    def _each_its_own(self, compute: Callable[..., Any], x: Any, finish: Callable[..., Any]) -> Any:
+    def _mean_of_each(self, x: Any) -> Any:
         """For transforms that have the members' axes: one model a member, and the mean over them."""
-        if compute is not _mean:
-            raise ValueError("expected transforms that all members share; those of one member each have a mean only")
 
-        def one(params: Params, transforms: Any, target: Any) -> Any:
-            model = Model(self.network, self.likelihood, params, transforms, target)
-            return model.mean(jnp.asarray(x))
+        def one(params: Params, around: tuple[Any, ...]) -> Any:
+            return Model(self.network, self.likelihood, params, around[:-1], around[-1]).mean(jnp.asarray(x))
 
-        count = len(self.members)
         around = (*self.transforms, self.target_transform)
-        axes = [None if t is None or len(t.shape) == 1 else 0 for t in around]
-        *own, target = (
-            t if axis is None else _flattened(jax.tree.map(jnp.asarray, t), count)
-            for t, axis in zip(around, axes, strict=True)
-        )
-        each = jax.vmap(one, in_axes=(0, tuple(axes[:-1]), axes[-1]))
-        return each(self._members_first, tuple(own), target).mean(axis=0)
+        axes = tuple(0 if t is not None and len(t.shape) > 1 else None for t in around)
+        own = (_flattened(t, len(self.members)) if axis == 0 else t for t, axis in zip(around, axes, strict=True))
+        return jax.vmap(one, in_axes=(0, axes))(self._members_first, tuple(own)).mean(axis=0)
+
+    def _undone(self, y: Any) -> Any:
+        return y if self.target_transform is None else self.target_transform.undo(y)
+
+    @property
+    def _differ(self) -> bool:
+        """Whether a transform has the ensemble's axes, so that each member has its own."""
+        return any(len(t.shape) > 1 for t in (*self.transforms, self.target_transform) if t is not None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields, without what was computed from them."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     @functools.cached_property
     def _members_first(self) -> Params:
@@ -158,13 +157,11 @@ class Model:
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(self.params))
         # Else, inside of another program, what is cached would be a part of that.
         with contextlib.nullcontext() if traced else jax.ensure_compile_time_eval():
-            return _flattened(jax.tree.map(jnp.asarray, self.params), len(self.members))
+            return _flattened(self.params, len(self.members))
 
     @property
     def _dtype(self) -> Any:
         return jax.tree.leaves(self.params)[0].dtype
-
-    # --- what fits what
 
     @functools.cached_property
     def members(self) -> tuple[int, ...]:
@@ -181,10 +178,8 @@ class Model:
 
     @property
     def input_dtype(self) -> Any:
-        """The parameters' own dtype.
-
-        Or float64 where a column's mean is so large beside its spread that float32 would not tell its values apart to a
-        thousandth of a standard deviation.
+        """The parameters' own dtype; float64 where a column's mean is so large beside its spread that float32 would not
+        tell its values apart to a thousandth of a standard deviation.
         """
         for transform in self.transforms[:1]:
             if isinstance(transform, Standardize):
@@ -195,16 +190,12 @@ class Model:
 
     def check(self) -> None:
         """Raise MismatchError unless all parts fit each other (shapes and types; nothing is computed)."""
-        each = self.transforms if isinstance(self.transforms, tuple) else ()
-        for name, value, kind in [
-            ("network", self.network, Network),
-            ("likelihood", self.likelihood, Likelihood),
-            ("target_transform", self.target_transform, Transform | None),
-            ("encoding", self.encoding, OneHot | None),
-            ("extra", self.extra, Mapping),
-            ("transforms", self.transforms, tuple),
-            *((f"transforms[{n}]", transform, Transform) for n, transform in enumerate(each)),
-        ]:
+        kinds = {"network": Network, "likelihood": Likelihood, "target_transform": Transform | None}
+        kinds |= {"encoding": OneHot | None, "extra": Mapping, "transforms": tuple}
+        parts = [(name, getattr(self, name), kind) for name, kind in kinds.items()]
+        if isinstance(self.transforms, tuple):
+            parts += [(f"transforms[{n}]", transform, Transform) for n, transform in enumerate(self.transforms)]
+        for name, value, kind in parts:
             if not isinstance(value, kind):
                 got = type(value).__name__ + (f" of dtype {value.dtype}" if hasattr(value, "dtype") else "")
                 raise MismatchError(f"expected {name} as {getattr(kind, '__name__', kind)}, got {got}")
@@ -213,7 +204,7 @@ class Model:
             columns = self._columns(f"transforms[{n}]", transform, columns, lambda t, x: t.apply(x))
         if columns != self.network.inputs:
             raise MismatchError(
-                f"expected transforms that give the network's {self.network.inputs} inputs, got {columns} columns"
+                f"expected transforms to the network's {self.network.inputs} inputs, got {columns} columns"
             )
         try:
             mean = jax.eval_shape(self.likelihood.mean, _row(self.network.outputs))
@@ -244,27 +235,27 @@ class Model:
 # of them compute at once may not fit into memory.
 
 
-@jax.jit(static_argnames=("network", "likelihood"))
-def _mean(network: Network, likelihood: Likelihood, params: Params, z: Any) -> Array:
-    first = jax.eval_shape(lambda p: likelihood.mean(network.apply(p, z)), jax.tree.map(lambda leaf: leaf[0], params))
-    members = jax.tree.leaves(params)[0].shape[0]
+def _average(network: Network, params: Params, z: Any, of: Callable[[Array], Array]) -> Array:
+    """1/M Σ_m of(a_m)."""
 
     def add(total: Array, member: Params) -> tuple[Array, None]:
-        return total + likelihood.mean(network.apply(member, z)), None
+        return total + of(network.apply(member, z)), None
 
+    first = jax.eval_shape(lambda p: of(network.apply(p, z)), jax.tree.map(lambda leaf: leaf[0], params))
+    members = jax.tree.leaves(params)[0].shape[0]
     return jax.lax.scan(add, jnp.zeros(first.shape, first.dtype), params)[0] / members
 
 
 @jax.jit(static_argnames=("network", "likelihood"))
+def _mean(network: Network, likelihood: Likelihood, params: Params, z: Any) -> Array:
+    return _average(network, params, z, likelihood.mean)
+
+
+@jax.jit(static_argnames=("network", "likelihood"))
 def _moments(network: Network, likelihood: Likelihood, params: Params, z: Any) -> Moments:
-    mean = _mean(network, likelihood, params, z)
-    members = jax.tree.leaves(params)[0].shape[0]
-
-    def add(total: Array, member: Params) -> tuple[Array, None]:
-        a = network.apply(member, z)
-        return total + likelihood.variance(a) + (likelihood.mean(a) - mean) ** 2, None
-
-    return Moments(mean, jax.lax.scan(add, jnp.zeros_like(mean), params)[0] / members)
+    mean = _average(network, params, z, likelihood.mean)
+    variance = _average(network, params, z, lambda a: likelihood.variance(a) + (likelihood.mean(a) - mean) ** 2)
+    return Moments(mean, variance)
 
 
 @jax.jit(static_argnames=("network", "likelihood"))

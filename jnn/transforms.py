@@ -31,8 +31,15 @@ def _library(x: Any) -> Any:
     return jnp if isinstance(x, jax.Array) else np
 
 
-def _examples(x: Any) -> tuple[Any, float]:
-    """`x` as rows of floating-point numbers (float64 of NumPy's), and the unit roundoff of the dtype it came in."""
+def _floating(x: Any) -> Any:
+    """The dtype of `x`; of integers and booleans the floating-point one that its library converts them to."""
+    if jnp.issubdtype(x.dtype, jnp.floating):
+        return x.dtype
+    return jnp.result_type(float) if isinstance(x, jax.Array) else np.dtype(np.float64)
+
+
+def _examples(x: Any) -> tuple[Any, Any, float]:
+    """The library, `x` as rows of floating-point numbers (NumPy's in float64), and the roundoff of its own dtype."""
     xp = _library(x)
     x = xp.asarray(x)
     if x.ndim != 2 or 0 in x.shape:
@@ -41,8 +48,8 @@ def _examples(x: Any) -> tuple[Any, float]:
         raise TypeError(f"expected x of real numbers, got dtype {x.dtype}; encode categories first")
     if not isinstance(x, jax.core.Tracer) and not bool(xp.all(xp.isfinite(x))):
         raise ValueError("x has NaN or infinite values; remove or impute them before fitting a transform")
-    own = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else (jnp.result_type(float) if xp is jnp else np.float64)
-    return x.astype(np.float64 if xp is np else own), float(jnp.finfo(own).eps)
+    own = _floating(x)
+    return xp, x.astype(np.float64 if xp is np else own), float(jnp.finfo(own).eps)
 
 
 class Transform(abc.ABC):
@@ -52,9 +59,9 @@ class Transform(abc.ABC):
     """
 
     @property
-    @abc.abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """The number of columns that are taken, `(d,)`, after any axes of an ensemble."""
+        """The number of columns that are taken, `(d,)`, after any axes of an ensemble: the shape of the first array."""
+        return jax.tree.leaves(self)[0].shape
 
     @abc.abstractmethod
     def apply(self, x: Inputs) -> Float[Array | np.ndarray, "*batch k"]:
@@ -66,20 +73,17 @@ class Transform(abc.ABC):
 
     def _mapped(self, x: Any, columns: int, name: str, formula: Any) -> Any:
         """`formula(xp, x, *arrays)`: in float64 by NumPy, in its own dtype by JAX; of integers in floating point."""
-        xp = _library(x)
+        arrays = jax.tree.leaves(self)
+        xp = jnp if any(isinstance(array, jax.core.Tracer) for array in arrays) else _library(x)
         x = xp.asarray(x)
         if x.ndim == 0 or x.shape[-1] != columns:
             raise ValueError(f"expected {name} with {columns} columns, as the transform was fitted to; got {x.shape}")
-        arrays = jax.tree.leaves(self)
-        if xp is np and not any(isinstance(array, jax.core.Tracer) for array in arrays):
-            own = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else np.dtype(np.float64)
-            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-                return np.asarray(formula(np, *(np.asarray(a, np.float64) for a in (x, *arrays)))).astype(own)
-        x = jnp.asarray(x)
-        x = x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
-        arrays = [jnp.asarray(array, x.dtype) for array in arrays]
+        own = _floating(x)
+        x, *arrays = (xp.asarray(array, np.float64 if xp is np else own) for array in (x, *arrays))
         # Vectors with as many axes as x, so that nothing is broadcast by accident.
-        return formula(jnp, x, *(m if m.ndim > 1 else m.reshape((1,) * (x.ndim - 1) + m.shape) for m in arrays))
+        arrays = [m if m.ndim > 1 else m.reshape((1,) * (x.ndim - 1) + m.shape) for m in arrays]
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            return xp.asarray(formula(xp, x, *arrays)).astype(own)
 
 
 class Affine(Transform):
@@ -88,18 +92,13 @@ class Affine(Transform):
     mean: Numbers
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """That of m."""
-        return self.mean.shape
-
-    @property
     @abc.abstractmethod
-    def matrix(self) -> Float[Array | np.ndarray, "d k"]:
+    def matrix(self) -> Float[Array | np.ndarray, "*batch d k"]:
         """A."""
 
     @property
     @abc.abstractmethod
-    def inverse(self) -> Float[Array | np.ndarray, "k d"]:
+    def inverse(self) -> Float[Array | np.ndarray, "*batch k d"]:
         """A⁺, with x = z A⁺ + m for every x that the transform loses nothing of."""
 
 
@@ -123,17 +122,14 @@ class Standardize(Affine):
     @classmethod
     def fit(cls, x: Examples, weights: Num[Array | np.ndarray, "n"] | None = None) -> "Standardize":
         """Learn means and standard deviations from the rows of `x`, each counted as often as its weight says."""
-        x, eps = _examples(x)
-        xp = _library(x)
+        xp, x, eps = _examples(x)
         v = xp.ones(len(x), x.dtype) if weights is None else xp.asarray(weights).astype(x.dtype)
         share = (v / xp.sum(v))[:, None]
 
         def average(values: Any) -> Any:
             return xp.sum(share * values, axis=0)
 
-        # Around some example: a large offset is gone before anything is rounded.
-        first = x[0]
-        mean = first + average(x - first[None, :])
+        mean = average(x)
         # The mean of a constant column can be off by rounding; its own rounding error is no scale.
         mean = mean + average(x - mean[None, :])
         centered = x - mean[None, :]
@@ -163,9 +159,6 @@ class Standardize(Affine):
         """x = z s + m."""
         return self._mapped(z, self.mean.shape[-1], "z", lambda xp, z, m, s: z * s + m)
 
-    def __repr__(self) -> str:
-        return f"Standardize(mean={self.mean}, scale={self.scale})"
-
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
@@ -187,8 +180,7 @@ class Whiten(Affine):
         `components` axes are kept, those of largest variance; all d by default. Raises ValueError unless
         1 ≤ components ≤ d, or for bad `x`.
         """
-        x, eps = _examples(x)
-        xp = _library(x)
+        xp, x, eps = _examples(x)
         n, d = x.shape
         kept = d if components is None else components
         if not 1 <= kept <= d:
@@ -208,14 +200,14 @@ class Whiten(Affine):
         return cls(mean, axes[:, :kept], scale[:kept])
 
     @property
-    def matrix(self) -> Float[Array | np.ndarray, "d k"]:
+    def matrix(self) -> Float[Array | np.ndarray, "*batch d k"]:
         """U diag(1 / s), zero where s is."""
-        return self.axes * _reciprocal(_library(self.scale), self.scale)[None, :]
+        return self.axes * _reciprocal(_library(self.scale), self.scale)[..., None, :]
 
     @property
-    def inverse(self) -> Float[Array | np.ndarray, "k d"]:
+    def inverse(self) -> Float[Array | np.ndarray, "*batch k d"]:
         """diag(s) Uᵀ."""
-        return self.scale[:, None] * self.axes.T
+        return self.scale[..., :, None] * self.axes.swapaxes(-1, -2)
 
     def apply(self, x: Inputs) -> Float[Array | np.ndarray, "*batch k"]:
         """z = (x − m) U / s."""
@@ -259,15 +251,9 @@ class Squash(Transform):
     @classmethod
     def fit(cls, z: Examples, *, bound: float = BOUND, beyond: float = BEYOND) -> "Squash":
         """Learn which columns of `z` (standardized) have heavy tails: those with a value beyond ±`beyond`."""
-        z, _ = _examples(z)
-        xp = _library(z)
+        xp, z, _ = _examples(z)
         heavy = xp.max(xp.abs(z), axis=0) > beyond
         return cls(xp.where(heavy, xp.asarray(bound, z.dtype), xp.asarray(np.inf, z.dtype)))
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """That of c."""
-        return self.bound.shape
 
     def apply(self, x: Inputs) -> Float[Array | np.ndarray, "*batch d"]:
         """z = x / √(1 + (x / c)²)."""
@@ -277,9 +263,6 @@ class Squash(Transform):
     def undo(self, z: Num[Array | np.ndarray, "*batch d"]) -> Float[Array | np.ndarray, "*batch d"]:
         """x = z / √(1 − (z / c)²), for |z| < c; infinite at the bound (large x are there), NaN beyond it."""
         return self._mapped(z, self.shape[-1], "z", lambda xp, z, c: z / _root(xp, z / c, -1))
-
-    def __repr__(self) -> str:
-        return f"Squash(bound={self.bound})"
 
 
 def _root(xp: Any, ratio: Any, sign: int) -> Any:
