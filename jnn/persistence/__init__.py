@@ -14,6 +14,6 @@ from jnn.persistence.errors import PersistenceError as PersistenceError
 from jnn.persistence.errors import PrecisionError as PrecisionError
 from jnn.persistence.errors import UnsupportedError as UnsupportedError
 from jnn.persistence.exporting import export as export
-from jnn.persistence.onnx_graph import export_onnx as export_onnx
+from jnn.persistence.exporting import export_onnx as export_onnx
 from jnn.persistence.saving import load as load
 from jnn.persistence.saving import save as save

@@ -4,6 +4,7 @@ None, booleans, integers, finite floats, strings, lists, and dictionaries with s
 else is an object `{"$": kind, ...}`. Arrays are named in it, and kept beside it by name.
 """
 
+import contextlib
 import math
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -15,8 +16,8 @@ import numpy as np
 
 from jnn import activations
 from jnn.persistence.container import DTYPES
-from jnn.persistence.errors import DamagedFileError, NewerFileError, PrecisionError, UnsupportedError
-from jnn.persistence.kinds import KINDS
+from jnn.persistence.errors import DamagedFileError, PrecisionError, UnsupportedError
+from jnn.persistence.kinds import KINDS, known
 
 NAMES = {kind.type: name for name, kind in KINDS.items()}
 
@@ -25,11 +26,6 @@ def as_object(value: Any) -> Any:
     """What a name in `custom` stands for: a pair of functions (h, h') is the activation that networks make of it."""
     is_pair = isinstance(value, tuple) and len(value) == 2 and all(map(callable, value))
     return activations.get(value) if is_pair else value
-
-
-def _kind(value: Any) -> Any:
-    """Its type; NumPy has one for every dtype."""
-    return np.dtype if isinstance(value, np.dtype) else type(value)
 
 
 class Writer:
@@ -45,14 +41,12 @@ class Writer:
             self.custom[type(value), value] = name
 
     def encode(self, value: Any, path: str) -> Any:
-        """The value as JSON; `path` says where it stands.
-
-        Raises:
-            UnsupportedError: for values of a type that files do not hold.
-        """
-        kind: Any = _kind(value)
-        if (name := self._own_name(value)) is not None:
-            return {"$": "custom", "name": name}
+        """The value as JSON; `path` says where it stands. UnsupportedError for a type that files do not hold."""
+        kind: Any = type(value)
+        kind = np.dtype if issubclass(kind, np.dtype) else kind  # NumPy has a type for every dtype
+        with contextlib.suppress(TypeError):  # lists, arrays and whatever else is not hashable
+            if (type(value), value) in self.custom:
+                return {"$": "custom", "name": self.custom[type(value), value]}
         if value is None or kind in (bool, int, str) or (kind is float and math.isfinite(value)):
             return value
         if kind in (list, tuple):
@@ -78,12 +72,6 @@ class Writer:
                 "to load"
             )
         return {"$": NAMES[kind], **self._fields(KINDS[NAMES[kind]].fields(value), path)}
-
-    def _own_name(self, value: Any) -> str | None:
-        try:
-            return self.custom.get((type(value), value))
-        except TypeError:  # lists, arrays and whatever else is not hashable
-            return None
 
     def _fields(self, fields: Mapping[str, Any], path: str) -> dict[str, Any]:
         return {key: self.encode(item, f"{path}.{key}") for key, item in fields.items()}
@@ -111,14 +99,7 @@ class Reader:
         self.unused = set(arrays)
 
     def decode(self, described: Any) -> Any:
-        """The value.
-
-        Raises:
-            UnsupportedError: if it was saved by a name that `custom` does not have.
-            NewerFileError: if it is of an unknown kind.
-            PrecisionError: if it is a 64-bit JAX array, and JAX's 64-bit mode is off.
-            DamagedFileError, and Python's own errors: if the description makes no sense.
-        """
+        """The value. Raises what `load` does, and Python's own errors if the description makes no sense."""
         if isinstance(described, list):
             return [self.decode(item) for item in described]
         if not isinstance(described, dict):
@@ -133,9 +114,7 @@ class Reader:
             return self._array(name, fields)
         if name in ("tuple", "dict"):
             return (tuple if name == "tuple" else dict)(self.decode(fields["items"]))
-        if name not in KINDS:
-            raise NewerFileError(f"the file describes an object of the kind {name!r}, unknown to this jnn: update jnn")
-        return KINDS[name].build(**{key: self.decode(item) for key, item in fields.items()})
+        return known(KINDS, name, "kind").build(**{key: self.decode(item) for key, item in fields.items()})
 
     def _custom(self, name: str) -> Any:
         if name not in self.custom:

@@ -53,11 +53,7 @@ def sealed(description: Any, arrays: dict[str, np.ndarray]) -> list[bytes | memo
 
 
 def opened(data: bytes | bytearray) -> tuple[Any, dict[str, np.ndarray], str]:
-    """The description and the arrays of a file's bytes, and the version of jnn that wrote them.
-
-    Raises:
-        ForeignFileError, DamagedFileError, NewerFileError: if it is not what `sealed` made.
-    """
+    """The description and the arrays of a file's bytes, and which jnn wrote them. Raises what `load` does."""
     needed("safetensors", extra="persistence")
     from safetensors import SafetensorError, deserialize
 

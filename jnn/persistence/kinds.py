@@ -25,20 +25,20 @@ class Kind(NamedTuple):
     build: Callable[..., Any]
 
 
-def attributes(*names: str) -> Callable[[Any], dict[str, Any]]:
-    """The fields that are attributes of the same name."""
-    return lambda value: {name: getattr(value, name) for name in names}
-
-
 def plain(cls: Any) -> Kind:
     """A dataclass, described by its fields."""
-    return Kind(cls, attributes(*(field.name for field in dataclass_fields(cls))), cls)
+    return Kind(cls, lambda value: {field.name: getattr(value, field.name) for field in dataclass_fields(cls)}, cls)
 
 
-# --- Activations
+def known(table: Mapping[str, Any], name: str, what: str) -> Any:
+    """What a name in a file stands for; NewerFileError if this jnn does not have it."""
+    if name not in table:
+        names = ", ".join(sorted(table))
+        raise NewerFileError(f"the file has the {what} {name!r}, unknown to this jnn: update jnn. It knows {names}")
+    return table[name]
 
 
-def _activation_fields(activation: Activation) -> dict[str, Any]:
+def _of_activation(activation: Activation) -> dict[str, Any]:
     if activations.ACTIVATIONS.get(activation.name) != activation:
         raise UnsupportedError(
             f"the activation {activation.name!r} is one of your own, and a file holds no code. Give it a name when "
@@ -47,25 +47,13 @@ def _activation_fields(activation: Activation) -> dict[str, Any]:
     return {"name": activation.name}
 
 
-def _activation(name: str) -> Activation:
-    if name not in activations.ACTIVATIONS:
-        raise NewerFileError(
-            f"the file names the activation {name!r}, which this jnn does not have: update jnn. "
-            f"It has {', '.join(sorted(activations.ACTIVATIONS))}"
-        )
-    return activations.ACTIVATIONS[name]
-
-
-# --- Networks
-
-
 def _count(value: Any, least: int = 0, below: float = float("inf")) -> int:
     if not least <= index(value) < below:
         raise ValueError(f"expected a number from {least} to {below}, got {value}")
     return index(value)
 
 
-def _layered_fields(network: Layered) -> dict[str, Any]:
+def _of_layered(network: Layered) -> dict[str, Any]:
     layers = [
         {"size": index(layer.size), "activation": layer.activation, "reads": [*map(index, layer.sources)]}
         for layer in network.layers
@@ -83,15 +71,13 @@ def _layered(inputs: int, layers: list[dict[str, Any]]) -> Layered:
     return Layered(_count(inputs, least=1), tuple(built))
 
 
-def _dag_fields(network: Dag) -> dict[str, Any]:
+def _of_dag(network: Dag) -> dict[str, Any]:
     kinds = list(dict.fromkeys(network.neuron_activations))
     number = {kind: n for n, kind in enumerate(kinds)}
-    return {
-        **attributes("inputs", "hidden", "outputs", "edges")(network),
-        "activations": kinds,
-        "activation": np.array([number[kind] for kind in network.neuron_activations], np.int32),
-        **attributes("biased", "evaluation")(network),
-    }
+    numbered = np.array([number[kind] for kind in network.neuron_activations], np.int32)
+    before = {name: getattr(network, name) for name in ("inputs", "hidden", "outputs", "edges")}
+    kinds_used = {"activations": kinds, "activation": numbered}
+    return {**before, **kinds_used, "biased": network.biased, "evaluation": network.evaluation}
 
 
 def _dag(
@@ -115,18 +101,16 @@ def _dag(
     return network
 
 
-def _dtype_fields(dtype: np.dtype) -> dict[str, Any]:
+def _of_dtype(dtype: np.dtype) -> dict[str, Any]:
     if dtype.kind not in "biufcSUOMm" or dtype.names:
         raise UnsupportedError(f"expected labels or arrays of a plain NumPy dtype, got {dtype}")
     return {"name": dtype.str}
 
 
-# --- Optimizers
-
 RULES: Mapping[str, Callable[..., Optimizer]] = {"adam": adam, "steepest_descent": steepest_descent, "rprop": rprop}
 
 
-def _optimizer_fields(optimizer: Optimizer) -> dict[str, Any]:
+def _of_optimizer(optimizer: Optimizer) -> dict[str, Any]:
     arguments = {**optimizer.numbers, **optimizer.structure}
     name = next((name for name, rule in RULES.items() if repr(optimizer).startswith(f"{name}(")), None)
     if name is None:
@@ -134,17 +118,11 @@ def _optimizer_fields(optimizer: Optimizer) -> dict[str, Any]:
     return {"rule": name, "arguments": arguments}
 
 
-def _optimizer(rule: str, arguments: dict[str, Any]) -> Optimizer:
-    if rule not in RULES:
-        raise NewerFileError(f"the file names the optimizer {rule!r}, which this jnn does not have: update jnn")
-    return RULES[rule](**arguments)
-
-
 KINDS: Mapping[str, Kind] = {
     "model": plain(Model),
-    "activation": Kind(Activation, _activation_fields, _activation),
-    "layered": Kind(Layered, _layered_fields, _layered),
-    "dag": Kind(Dag, _dag_fields, _dag),
+    "activation": Kind(Activation, _of_activation, lambda name: known(activations.ACTIVATIONS, name, "activation")),
+    "layered": Kind(Layered, _of_layered, _layered),
+    "dag": Kind(Dag, _of_dag, _dag),
     "gaussian": plain(likelihoods.Gaussian),
     "heteroscedastic_gaussian": plain(likelihoods.HeteroscedasticGaussian),
     "bernoulli": plain(likelihoods.Bernoulli),
@@ -164,10 +142,10 @@ KINDS: Mapping[str, Kind] = {
     "standardize": plain(transforms.Standardize),
     "whiten": plain(transforms.Whiten),
     "squash": plain(transforms.Squash),
-    "optimizer": Kind(Optimizer, _optimizer_fields, _optimizer),
+    "optimizer": Kind(Optimizer, _of_optimizer, lambda rule, arguments: known(RULES, rule, "optimizer")(**arguments)),
     "cosine": plain(schedules.Cosine),
     "inverse_scaling": plain(schedules.InverseScaling),
-    "dtype": Kind(np.dtype, _dtype_fields, lambda name: np.dtype(name)),
+    "dtype": Kind(np.dtype, _of_dtype, lambda name: np.dtype(name)),
     "float": Kind(
         float,
         lambda value: {"bits": struct.pack(">d", value).hex()},  # infinities, NaNs
