@@ -6,12 +6,9 @@ They need scikit-learn 1.6 or newer: `pip install 'jnn[sklearn]'`.
 """
 
 try:
-    from sklearn.utils.validation import validate_data
+    from sklearn.utils.validation import validate_data  # noqa: F401  (new in 1.6)
 except ImportError as error:
-    raise ImportError(
-        "jnn.sklearn needs scikit-learn 1.6 or newer, which jnn itself does not: pip install 'jnn[sklearn]'"
-    ) from error
-del validate_data
+    raise ImportError("jnn.sklearn needs scikit-learn 1.6 or newer: pip install 'jnn[sklearn]'") from error
 
-from jnn.sklearn.classifier import MLPClassifier as MLPClassifier  # noqa: E402
-from jnn.sklearn.regressor import MLPRegressor as MLPRegressor  # noqa: E402
+from jnn.sklearn.classifier import MLPClassifier as MLPClassifier
+from jnn.sklearn.regressor import MLPRegressor as MLPRegressor

@@ -1,7 +1,7 @@
 """The classifier."""
 
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import KW_ONLY, dataclass
+from typing import Annotated, Any
 
 import numpy as np
 import scipy.sparse
@@ -9,14 +9,14 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import assert_all_finite, check_consistent_length, column_or_1d
+from sklearn.utils.validation import assert_all_finite, column_or_1d
 
-from jnn.likelihoods import Bernoulli, Categorical, Likelihood
-from jnn.sklearn.base import MLP, Role, documented, if_it_streams
+from jnn.likelihoods import Bernoulli, Categorical
+from jnn.sklearn.base import MLP, Activation, Role, Sizes, Weights, estimator, if_it_streams
 from jnn.sklearn.recipe import AUTO
 
 
-@documented
+@estimator
 @dataclass(eq=False, repr=False)
 class MLPClassifier(ClassifierMixin, MLP):
     """A classifier that takes the place of `sklearn.neural_network.MLPClassifier`: same parameters, better defaults.
@@ -32,7 +32,6 @@ class MLPClassifier(ClassifierMixin, MLP):
 
     Args:
         {parameters}
-        class_weight: "balanced", or a weight for each class.
 
     Attributes:
         classes_: the labels.
@@ -45,36 +44,10 @@ class MLPClassifier(ClassifierMixin, MLP):
     True
     """
 
-    _squashes: ClassVar[bool] = True
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **MLP._parameter_constraints,
-        "class_weight": [StrOptions({"balanced"}), dict, None],
-    }
-
-    hidden_layer_sizes: Any = AUTO
-    activation: Any = AUTO
-    class_weight: Any = field(default=None, kw_only=True)
-
-    def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None
-    ) -> "MLPClassifier":
-        """Train.
-
-        Args:
-            X: inputs `(n, d)`: an array, a sparse matrix, or a table.
-            y: labels `(n,)`, or 0 and 1 `(n, K)`.
-            sample_weight: how often each example counts, `(n,)`.
-            X_val: validation inputs, instead of a part of `X`.
-            y_val: their labels.
-
-        Raises:
-            ValueError: for parameters, shapes or values that do not fit.
-
-        Warns:
-            ConvergenceWarning: if `max_iter` or `early_stopping` was given, and no rule ended training.
-        """
-        self._fit(X, y, sample_weight, X_val, y_val)
-        return self
+    hidden_layer_sizes: Sizes = AUTO
+    activation: Activation = AUTO
+    _: KW_ONLY
+    class_weight: Annotated[Any, StrOptions({"balanced"}), dict, '"balanced", or a weight for each class.'] = None
 
     @if_it_streams
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> "MLPClassifier":
@@ -87,77 +60,46 @@ class MLPClassifier(ClassifierMixin, MLP):
             sample_weight: how often each example counts.
         """
         self._check_stream()
-        first = not hasattr(self, "params_")
-        if first and classes is None:
-            raise ValueError("classes must be passed on the first call to partial_fit.")
         known = None if classes is None else np.unique(classes)
-        if not first and known is not None and not np.array_equal(known, self.classes_):
+        if not hasattr(self, "params_"):
+            if known is None:
+                raise ValueError("classes must be passed on the first call to partial_fit.")
+        elif known is not None and not np.array_equal(known, self.classes_):
             raise ValueError(f"classes={classes!r} is not the same as at the first call of partial_fit")
-        with self._unchanged_by_errors():
-            if first:
-                self._announced = known
-            self._partial_fit(X, y, sample_weight)
+        self._train(X, y, sample_weight, streaming=True, classes=known)
         return self
 
-    def _examples(
-        self, x: np.ndarray, y: Any, weights: np.ndarray | None, role: Role
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        if y is None:
-            raise ValueError("requires y to be passed, but the target y is None")
+    def _checked(self, y: Any) -> np.ndarray:
         if not scipy.sparse.issparse(y) and np.asarray(y).dtype.kind == "f":
             assert_all_finite(np.asarray(y), input_name="y")
         check_classification_targets(y)
-        check_consistent_length(x, y)
-        multilabel = type_of_target(y) == "multilabel-indicator"
-        y = np.asarray(y.toarray() if hasattr(y, "toarray") else y) if multilabel else column_or_1d(y, warn=True)
-        if weights is not None:
-            x, y, weights = x[weights > 0], y[weights > 0], weights[weights > 0]
-            if len(x) == 0:
-                raise ValueError("expected at least one example with a weight above zero")
+        if type_of_target(y) == "multilabel-indicator":
+            return np.asarray(y.toarray() if hasattr(y, "toarray") else y)
+        return column_or_1d(y, warn=True)
+
+    def _learned(self, y: np.ndarray, weights: Weights, role: Role, classes: Any) -> tuple[np.ndarray, Weights]:
         if self.class_weight is not None:
             by_class = compute_sample_weight(self.class_weight, y)
             weights = by_class if weights is None else weights * by_class
+        found = np.arange(y.shape[1]) if y.ndim == 2 else np.unique(y)
         if role == "first":
-            self._multilabel = multilabel
-            announced = self.__dict__.pop("_announced", None)
-            found = np.arange(y.shape[1]) if multilabel else np.unique(y)
-            self.classes_ = found if announced is None else announced
-        elif role == "again" and not multilabel and not np.array_equal(np.unique(y), self.classes_):
+            self._multilabel = y.ndim == 2
+            self.classes_ = found if classes is None else classes
+            softmax = not self._multilabel and len(self.classes_) > 2
+            self.out_activation_ = "softmax" if softmax else "logistic"
+            self.likelihood_ = self.likelihood or (Categorical() if softmax else Bernoulli())
+            self.n_outputs_ = len(self.classes_) if softmax or self._multilabel else 1
+        elif role == "again" and y.ndim == 1 and not np.array_equal(found, self.classes_):
             raise ValueError(
                 "warm_start can only be used where `y` has the same classes as in the previous call to fit. "
-                f"Previously got {self.classes_}, `y` has {np.unique(y)}"
+                f"Previously got {self.classes_}, `y` has {found}"
             )
-        return x, self._encoded(y), weights
-
-    def _encoded(self, y: np.ndarray) -> np.ndarray:
         if self._multilabel:
-            return y.astype(np.float32)
-        unknown = np.setdiff1d(y, self.classes_)
-        if len(unknown):
+            return y.astype(np.float32), weights
+        if len(unknown := np.setdiff1d(y, self.classes_)):
             raise ValueError(f"`y` has classes {unknown} that are not in {self.classes_}, those of the first call")
         index = np.searchsorted(self.classes_, y)
-        return index.astype(np.float32)[:, None] if len(self.classes_) <= 2 else index.astype(np.int32)
-
-    def _classes_of(self, y: np.ndarray) -> np.ndarray | None:
-        return None if self._multilabel else y.reshape(len(y)).astype(int)
-
-    def _check_held_out(self, count: int, classes: np.ndarray | None) -> None:
-        super()._check_held_out(count, classes)
-        if classes is None:
-            return
-        numbers, found = np.unique(classes, return_counts=True)
-        if (rare := numbers[found < 2]).size:
-            names = [str(label) for label in self.classes_[rare]]
-            raise ValueError(
-                "The least populated classes in y have only 1 member, which is too few to hold out a stratified part "
-                f"(early_stopping=True). Classes with too few members are: {names}"
-            )
-
-    def _outputs(self, y: np.ndarray) -> tuple[Likelihood, int]:
-        single = self._multilabel or len(self.classes_) <= 2
-        outputs = len(self.classes_) if self._multilabel else 1 if single else len(self.classes_)
-        self.out_activation_ = "logistic" if single else "softmax"
-        return self.likelihood or (Bernoulli() if single else Categorical()), outputs
+        return (index.astype(np.int32) if len(self.classes_) > 2 else index.astype(np.float32)[:, None]), weights
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Each class's probability, `(n, classes)`: the mean of the members'; multi-label, that of each label."""

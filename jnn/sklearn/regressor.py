@@ -1,21 +1,21 @@
 """The regressor."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any
 
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import check_array, check_consistent_length, column_or_1d
+from sklearn.utils.validation import check_array, column_or_1d
 
-from jnn.likelihoods import Gaussian, Likelihood, Poisson
+from jnn.likelihoods import Gaussian, Poisson
 from jnn.model import Model
-from jnn.sklearn.base import MLP, Role, documented, if_it_streams
+from jnn.sklearn.base import MLP, Activation, Role, Sizes, Weights, estimator, if_it_streams
 from jnn.sklearn.recipe import AUTO
 from jnn.transforms import Standardize
 
 
-@documented
+@estimator
 @dataclass(eq=False, repr=False)
 class MLPRegressor(RegressorMixin, MLP):
     """A regressor that takes the place of `sklearn.neural_network.MLPRegressor`: same parameters, better defaults.
@@ -29,7 +29,6 @@ class MLPRegressor(RegressorMixin, MLP):
     likelihood"), or that of another likelihood. `predict(X, return_std=True)` tells how far targets scatter.
 
     Args:
-        loss: "squared_error", or "poisson" for counts.
         {parameters}
 
     Attributes:
@@ -47,33 +46,9 @@ class MLPRegressor(RegressorMixin, MLP):
     >>> mean, deviation = model.predict(x, return_std=True)
     """
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **MLP._parameter_constraints,
-        "loss": [StrOptions({"squared_error", "poisson"})],
-    }
-
-    loss: Any = "squared_error"
-    hidden_layer_sizes: Any = AUTO
-    activation: Any = AUTO
-
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None) -> "MLPRegressor":
-        """Train.
-
-        Args:
-            X: inputs `(n, d)`: an array, a sparse matrix, or a table.
-            y: targets `(n,)` or `(n, K)`.
-            sample_weight: how often each example counts, `(n,)`.
-            X_val: validation inputs, instead of a part of `X`.
-            y_val: their targets.
-
-        Raises:
-            ValueError: for parameters, shapes or values that do not fit.
-
-        Warns:
-            ConvergenceWarning: if `max_iter` or `early_stopping` was given, and no rule ended training.
-        """
-        self._fit(X, y, sample_weight, X_val, y_val)
-        return self
+    loss: Annotated[Any, StrOptions({"squared_error", "poisson"}), 'the error; "poisson" for counts.'] = "squared_error"
+    hidden_layer_sizes: Sizes = AUTO
+    activation: Activation = AUTO
 
     @if_it_streams
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MLPRegressor":
@@ -85,50 +60,26 @@ class MLPRegressor(RegressorMixin, MLP):
             sample_weight: how often each example counts.
         """
         self._check_stream()
-        self._partial_fit(X, y, sample_weight)
+        self._train(X, y, sample_weight, streaming=True)
         return self
 
-    def _examples(
-        self, x: np.ndarray, y: Any, weights: np.ndarray | None, role: Role
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        if y is None:
-            raise ValueError("requires y to be passed, but the target y is None")
-        numbers: Any = check_array(y, ensure_2d=False, dtype="float64", input_name="y")
-        check_consistent_length(x, numbers)
-        flat = numbers.ndim == 1 or numbers.shape[1] == 1
-        y = column_or_1d(numbers, warn=True)[:, None] if flat else numbers
-        if weights is not None:
-            x, y, weights = x[weights > 0], y[weights > 0], weights[weights > 0]
-            if len(x) == 0:
-                raise ValueError("expected at least one example with a weight above zero")
+    def _checked(self, y: Any) -> np.ndarray:
+        y = check_array(y, ensure_2d=False, dtype="float64", input_name="y")
+        return y if y.ndim == 2 and y.shape[1] > 1 else column_or_1d(y, warn=True)[:, None]
+
+    def _learned(self, y: np.ndarray, weights: Weights, role: Role, classes: Any) -> tuple[np.ndarray, Weights]:
         if role == "first":
-            self._flat = flat
-            self._target_scaling = Standardize.fit(y, weights) if self._scales_targets() else None
-        return x, self._encoded(y), weights
-
-    def _scales_targets(self) -> bool:
-        """Whether the likelihood stays of its kind when targets are shifted and scaled: Gaussian noise does."""
-        likelihood = self.likelihood or (Gaussian() if self.loss == "squared_error" else Poisson())
-        return bool(self.standardize) and all(likelihood.linear_outputs(likelihood.pre_activations(1))[:1])
-
-    def _encoded(self, y: np.ndarray) -> np.ndarray:
-        y = y if self._target_scaling is None else np.asarray(self._target_scaling.apply(y))
-        return y.astype(self._precision)
-
-    def _classes_of(self, y: np.ndarray) -> np.ndarray | None:
-        return None
-
-    def _outputs(self, y: np.ndarray) -> tuple[Likelihood, int]:
-        self.out_activation_ = "identity" if self.loss == "squared_error" else "exp"
-        return self.likelihood or (Gaussian() if self.loss == "squared_error" else Poisson()), y.shape[1]
-
-    def _loss_unit(self) -> float:
-        # Half the mean square over the targets as they are there, half the sum of squares of the scaled ones here.
-        scaling = self._target_scaling
-        return 1.0 if scaling is None else len(scaling.scale) / float(np.mean(np.square(scaling.scale)))
-
-    def _target_transform(self) -> Standardize | None:
-        return self._target_scaling
+            squared = self.loss == "squared_error"
+            self.out_activation_ = "identity" if squared else "exp"
+            self.likelihood_ = self.likelihood or (Gaussian() if squared else Poisson())
+            self.n_outputs_ = y.shape[1]
+            self._flat = y.shape[1] == 1
+            # A likelihood stays of its kind when targets are shifted and scaled if outputs are linear: Gaussian noise.
+            linear = self.likelihood_.linear_outputs(self.likelihood_.pre_activations(1))[:1]
+            self._target_scaling = Standardize.fit(y, weights) if self.standardize and all(linear) else None
+        if self._target_scaling is not None:
+            y = np.asarray(self._target_scaling.apply(y))
+        return y.astype(self._precision), weights
 
     def _measure(self, z: np.ndarray, y: np.ndarray, held_out: np.ndarray | None) -> None:
         """The noise, if the likelihood has a fixed one: residuals of examples that a member has not trained on."""

@@ -370,12 +370,12 @@ def test_the_plan_of_the_recipe() -> None:
     plan = make_plan(MLPClassifier().get_params(), 1024, own_validation=False)
     assert plan.validation == "folds"
     assert plan.members == 8
-    assert not plan.expects_an_end
+    assert plan.recipe
     tiny = make_plan(MLPClassifier().get_params(), 10, own_validation=False)
     assert tiny.validation is None  # nothing to spare
     as_there = make_plan(MLPClassifier(max_iter=200).get_params(), 1024, own_validation=False)
     assert as_there.validation is None
-    assert as_there.expects_an_end
+    assert not as_there.recipe
 
 
 def test_what_is_missing_is_said() -> None:
