@@ -63,13 +63,12 @@ def make_plan(
         ValueError: if parameters do not go together.
     """
     own_optimizer, solver = parameters["optimizer"] is not None, parameters["solver"]
-    decided = any(parameters[name] != AUTO for name in ("max_iter", "early_stopping"))
-    recipe = solver == "adam" and not (own_optimizer or streaming or decided)
+    auto = {name for name, value in parameters.items() if isinstance(value, str) and value == AUTO}
+    recipe = solver == "adam" and {"max_iter", "early_stopping"} <= auto and not (own_optimizer or streaming)
     lbfgs = solver == "lbfgs" and not own_optimizer
     # Decided by a size that data of nearly as many examples share, as they are to share a program.
     size = rounded_up(examples, COARSE, LEAST)
     defaults = {**RECIPE, "hidden_layer_sizes": HIDDEN_FOR_FEW if size <= FEW else HIDDEN} if recipe else SCIKIT_LEARNS
-    auto = {name for name, value in parameters.items() if isinstance(value, str) and value == AUTO}
     given: dict[str, Any] = {**parameters, **{name: defaults.get(name) for name in auto}}
     if own_validation and lbfgs:
         raise ValueError("solver='lbfgs' does not validate: leave out X_val and y_val, or use 'adam' or 'sgd'")
