@@ -165,7 +165,7 @@ FAULTS = [
     Fault(
         "general network: a bias where none is connected",
         "jnn/networks/graph.py",
-        'return self._where_biased(params["b"], axis=0)',
+        'return self._where_biased(params["b"])',
         'return params["b"]',
         f"{GRAPH}::test_both_evaluations_are_the_slides",
     ),
@@ -178,7 +178,7 @@ FAULTS = [
     ),
     Fault(
         "converter: W not transposed",
-        "jnn/networks/convert.py",
+        "jnn/networks/connections.py",
         'weights.append(p["W"].T.reshape(-1))',
         'weights.append(p["W"].reshape(-1))',
         f"{GRAPH}::test_converters_are_exact",
@@ -221,7 +221,7 @@ FAULTS = [
     Fault(
         "backprop, general: edges of absent biases trained",
         "jnn/networks/graph.py",
-        'return {"w": w, "b": self._where_biased(b, axis=0)}',
+        'return {"w": w, "b": self._where_biased(b)}',
         'return {"w": w, "b": b}',
         f"{GRADIENTS}::test_per_example_gradients_and_norms",
     ),
@@ -234,14 +234,14 @@ FAULTS = [
     ),
     Fault(
         "custom rule: nothing for the inputs",
-        "jnn/backprop/gradients.py",
+        "jnn/backprop.py",
         "return like(grads, params), like(by_inputs, x)",
         "return like(grads, params), like(0 * by_inputs, x)",
         f"{GRADIENTS}::test_custom_rule_carries_any_loss_to_weights_and_inputs",
     ),
     Fault(
         "example weights: in the error only, not in δ",
-        "jnn/backprop/gradients.py",
+        "jnn/backprop.py",
         "delta = jnp.broadcast_to(counts, nll.shape)[:, None] * delta",
         "delta = jnp.mean(counts) * delta",
         f"{GRADIENTS}::test_weights_are_repetitions",

@@ -56,8 +56,7 @@ def penalty(params: Params, mask: Params) -> Float[Array, ""]:
     """½ ‖w‖² over the weights that the mask counts."""
 
     def squares(w: Array, counted: Any) -> Array:
-        counted = np.asarray(counted) if not isinstance(counted, jax.Array) else counted
-        if isinstance(counted, np.ndarray) and not counted.any():
+        if not isinstance(counted, jax.Array) and not np.any(counted):
             return jnp.zeros((), w.dtype)
         return jnp.sum(jnp.where(counted, w * w, jnp.zeros((), w.dtype)))
 

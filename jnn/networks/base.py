@@ -48,8 +48,8 @@ class Network(abc.ABC):
 
         Args:
             key: a typed key (`jax.random.key`).
-            weights: how weights are drawn; the default is normal with standard deviation gain / √fan-in, where the
-                gain suits the activation (see `jnn.activations`).
+            weights: how weights are drawn; by default normal with standard deviation gain / √fan-in, where the gain
+                suits the activation (see `jnn.activations`).
             bias: the value that every bias w_i0 starts from.
             dtype: of all parameters; the computation follows it.
         """
@@ -86,13 +86,13 @@ class Network(abc.ABC):
     def squared_norms(self, kept: Any, deltas: Any) -> Float[Array, "n"]:
         """Σ_ij (δ_i z_j)² of every example, without forming its gradient (Goodfellow 2015)."""
 
-    @abc.abstractmethod
     def traced(self, kept: Any) -> Trace:
-        """What the forward pass kept as a trace, examples as columns."""
+        """What the forward pass kept as a trace, examples as columns; here, as it is."""
+        return kept
 
-    @abc.abstractmethod
-    def deltas_as_rows(self, deltas: Any, batch: tuple[Any, ...]) -> Any:
-        """δ as users meet it: in the form of a trace's `a`, examples as rows."""
+    def traced_deltas(self, deltas: Any) -> Any:
+        """δ in the form of a trace's `a`, examples as columns; here, as it is."""
+        return deltas
 
     @abc.abstractmethod
     def decay_mask(self, counted: np.ndarray) -> Params:
@@ -135,14 +135,12 @@ class Network(abc.ABC):
     def trace(self, params: Params, x: Num[Array | np.ndarray, "*batch d"]) -> Trace:
         """The forward pass with every neuron's `a` and `z` kept, examples as rows."""
         columns, batch = self.columns(params, x)
-        _, kept = self.forward(params, columns)
-        return jax.tree.map(lambda of_neurons: as_rows(of_neurons, batch), self.traced(kept))
+        return as_rows(self.traced(self.forward(params, columns)[1]), batch)
 
     def apply(self, params: Params, x: Num[Array | np.ndarray, "*batch d"]) -> Float[Array, "*batch K"]:
         """The outputs' pre-activations a_i = Σ_j w_ij z_j (slides "Notation II", "Backpropagation V").
 
-        `x` is one example `(d,)` or any batch of them; integers are taken as the parameters' dtype. Raises ValueError
-        if its last axis is not the number of inputs.
+        `x` is one example `(d,)` or any batch of them, a ValueError otherwise; integers become the parameters' dtype.
         """
         return _applied(self, params, x if isinstance(x, jax.Array) else jax.device_put(np.asarray(x)))
 
@@ -151,9 +149,8 @@ class Network(abc.ABC):
         x = jnp.asarray(x)
         if x.ndim == 0 or x.shape[-1] != self.inputs:
             raise ValueError(
-                f"expected x of shape (..., {self.inputs}), one column for each input of the network; "
-                f"got {x.shape}. Rows are examples: transpose x, or build the network for {x.shape[-1:] or 'scalar'} "
-                "inputs."
+                f"expected x of shape (..., {self.inputs}), one column for each input of the network; got {x.shape}. "
+                f"Rows are examples: transpose x, or build the network for {x.shape[-1:] or 'scalar'} inputs."
             )
         if not jnp.issubdtype(x.dtype, jnp.floating):
             x = x.astype(jax.tree.leaves(params)[0].dtype)
@@ -163,11 +160,9 @@ class Network(abc.ABC):
         """The table that `describe` prints."""
         head = ("", "neurons", "activation", "reads", "weights", "number")
         lines = [head, *self.rows(), ("total", "", "", "", "", f"{self.weight_count:,}")]
-        columns = []
-        for column, cells in enumerate(zip(*lines, strict=True)):
-            width = max(map(len, cells))
-            columns.append([cell.rjust(width) if column in (1, 5) else cell.ljust(width) for cell in cells])
-        return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        padded = ([f"{c:{side}{w}}" for c, side, w in zip(line, "<><<<>", widths, strict=True)] for line in lines)
+        return "\n".join("  ".join(line).rstrip() for line in padded)
 
 
 Hidden = str | Activation | tuple[Any, Any] | Sequence[str | Activation | tuple[Any, Any]]
@@ -191,24 +186,19 @@ def expected_parameters(network: Network) -> Params:
     return jax.eval_shape(lambda: network.init(jax.random.key(0)))
 
 
-def leading_axes(
-    network: Network, params: Params, name: str = "params", lead: tuple[int, ...] | None = None
-) -> tuple[int, ...]:
+def leading_axes(network: Network, params: Params, lead: tuple[int, ...] | None = None) -> tuple[int, ...]:
     """The axes of an ensemble before those of one network's parameters: () for one network, (M,) for M of them.
 
-    Raises:
-        ValueError: if the parameters are not those of the network, or have other leading axes than `lead`.
-        TypeError: if they are not floating-point arrays.
+    Raises ValueError unless they are the network's, with leading axes `lead` if given; TypeError unless floating-point.
     """
     expected = expected_parameters(network)
-    wanted, got = jax.tree.structure(expected), jax.tree.structure(params)
-    if wanted != got:
-        raise ValueError(f"expected {name} of the structure that network.init gives, {wanted}; got {got}")
+    if (got := jax.tree.structure(params)) != (wanted := jax.tree.structure(expected)):
+        raise ValueError(f"expected params of the structure that network.init gives, {wanted}; got {got}")
     for (path, like), leaf in zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(params), strict=True):
-        where = f"{name}{jax.tree_util.keystr(path)}"
+        where = f"params{jax.tree_util.keystr(path)}"
         if not (hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)):
-            got = f" of dtype {leaf.dtype}" if hasattr(leaf, "dtype") else ""
-            raise TypeError(f"expected {where} as an array of floating-point numbers, got {type(leaf).__name__}{got}")
+            got = type(leaf).__name__ + (f" of dtype {leaf.dtype}" if hasattr(leaf, "dtype") else "")
+            raise TypeError(f"expected {where} as an array of floating-point numbers, got {got}")
         found = leaf.shape[: max(leaf.ndim - len(like.shape), 0)]
         if leaf.shape != found + like.shape or (lead is not None and found != lead):
             wanted = f"{like.shape} after any axes of an ensemble" if lead is None else lead + like.shape
@@ -233,9 +223,9 @@ def _applied(network: Network, params: Params, x: Array) -> Array:
     return as_rows(network.forward(params, columns)[0], batch)
 
 
-def as_rows(columns: Float[Array, "size n"], batch: tuple[Any, ...]) -> Float[Array, "*batch size"]:
-    """Columns of examples back to rows of the given batch shape."""
-    return columns.T.reshape(*batch, columns.shape[0])
+def as_rows(columns: Any, batch: tuple[Any, ...]) -> Any:
+    """Examples as columns `(size, n)`, in one array or several, back to rows of the given batch shape."""
+    return jax.tree.map(lambda array: array.T.reshape(*batch, array.shape[0]), columns)
 
 
 def describe(network: Network) -> None:

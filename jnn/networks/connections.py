@@ -1,4 +1,4 @@
-"""Building a general network from a connection matrix, an edge list or a networkx graph, with every mistake named."""
+"""Building a general network: from a connection matrix, an edge list or a networkx graph, or from one in layers."""
 
 import graphlib
 import operator
@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
-from jnn.networks.base import Hidden, one_each
-from jnn.networks.evaluation import Evaluation
-from jnn.networks.graph import Dag, choose_evaluation
+from jnn.networks.base import Hidden, Params, one_each
+from jnn.networks.graph import Dag, Evaluation, choose_evaluation
+from jnn.networks.layered import Layered
 
 
 class UselessNeuronWarning(UserWarning):
@@ -43,15 +44,11 @@ def dag(
             `DiGraph` whose nodes are neuron numbers and whose edges go from j to i.
         hidden: one activation for all hidden neurons, or a list with one for each.
         neurons: 1 + d + M + K, if the highest number has no edge; by default what the connections show.
-        evaluation: "blocks" or "sweep" (see `jnn.networks.evaluation`); by default the one that suits the connections.
+        evaluation: "blocks" or "sweep" (see `jnn.networks.graph`); by default the one that suits the connections.
 
-    Raises:
-        ValueError: for cycles, edges i ≤ j, edges into inputs or the bias unit, edges between outputs, repeated edges,
-            numbers out of range, or a list of activations of the wrong length.
-
-    Warns:
-        UselessNeuronWarning: for hidden neurons that read nothing or that reach no output, and outputs that read
-            nothing.
+    Raises ValueError for cycles, edges i ≤ j, edges into inputs or the bias unit, edges between outputs, repeated
+    edges, numbers out of range, or a list of activations of the wrong length. Warns (`UselessNeuronWarning`) of hidden
+    neurons that read nothing or that reach no output, and of outputs that read nothing.
 
     >>> import jnn
     >>> xor = jnn.dag(2, 1, [(1, 3), (2, 3), (1, 4), (2, 4), (3, 4)], hidden="step")
@@ -74,12 +71,28 @@ def dag(
     edges = edges[np.lexsort((edges[:, 0], edges[:, 1]))]
     from_bias = edges[:, 0] == 0
     biased = np.isin(np.arange(d + 1, count), edges[from_bias, 1]) | ~from_bias.any()
-    edges = edges[~from_bias]
-    biased.setflags(write=False)
-    edges.setflags(write=False)
-    network = Dag(d, m, k, edges, one_each(hidden, m, "hidden neuron"), biased, evaluation or "sweep")
+    each = one_each(hidden, m, "hidden neuron")
+    network = Dag(d, m, k, edges[~from_bias], each, biased, evaluation or "sweep")
     _warn_of_useless(network)
     return network if evaluation else replace(network, evaluation=choose_evaluation(network))
+
+
+def as_dag(network: Layered, params: Params, *, evaluation: Evaluation | None = None) -> tuple[Dag, Params]:
+    """The network as a general one: the neurons numbered layer after layer, each weight on the edge it belongs to.
+
+    The values of the parameters stay, and the outputs up to the order of summation; `evaluation` as for `dag`.
+    """
+    first = np.cumsum([1, *network.sizes])  # number of the first neuron of each layer, the inputs being layer 0
+    pairs, weights = [], []
+    for number, (layer, p) in enumerate(zip(network.layers, params, strict=True), start=1):
+        readers = first[number] + np.arange(layer.size)
+        read = np.concatenate([first[s] + np.arange(network.sizes[s]) for s in layer.sources])
+        # By reader, then by what it reads: the order of the edges in a Dag.
+        pairs.append(np.stack([np.tile(read, layer.size), np.repeat(readers, len(read))], axis=1))
+        weights.append(p["W"].T.reshape(-1))
+    hidden = [layer.activation for layer in network.layers[:-1] for _ in range(layer.size)]
+    general = dag(network.inputs, network.outputs, np.concatenate(pairs), hidden, evaluation=evaluation)
+    return general, {"w": jnp.concatenate(weights), "b": jnp.concatenate([p["b"] for p in params])}
 
 
 def _at_least_one(count: Any, name: str) -> int:
@@ -97,17 +110,17 @@ def _edges(connections: Any, least: int) -> tuple[np.ndarray, int]:
     if hasattr(connections, "nodes") and hasattr(connections, "edges"):
         if not connections.is_directed():
             raise ValueError("expected a directed graph (networkx.DiGraph); edges of an undirected one have no order")
-        nodes = list(connections.nodes)
-        if wrong := [n for n in nodes if not isinstance(n, (int, np.integer)) or isinstance(n, bool)]:
-            raise ValueError(
-                f"expected the graph's nodes to be neuron numbers; got {wrong[0]!r}. "
-                "Number them in topological order first (networkx.relabel_nodes)."
-            )
-        return _pairs(list(connections.edges)), max([least, *(int(n) + 1 for n in nodes)])
+        for node in connections.nodes:
+            if not isinstance(node, (int, np.integer)) or isinstance(node, bool):
+                raise ValueError(
+                    f"expected the graph's nodes to be neuron numbers; got {node!r}. "
+                    "Number them in topological order first (networkx.relabel_nodes)."
+                )
+        return _pairs(list(connections.edges)), max([least, *(int(node) + 1 for node in connections.nodes)])
     if not isinstance(connections, Iterable) or hasattr(connections, "shape"):
         connections = np.asarray(connections)
         if connections.dtype == bool:
-            if connections.ndim != 2 or len(set(connections.shape)) != 1:
+            if connections.ndim != 2 or connections.shape[0] != connections.shape[1]:
                 raise ValueError(
                     "expected a square connection matrix with a row and a column for each neuron, the bias unit "
                     f"included; got shape {connections.shape}"

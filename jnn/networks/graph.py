@@ -1,15 +1,20 @@
 """The lecture's general network: neuron i may read any neuron j < i.
 
 Neurons are numbered as on slides "Notation I, II": 0 is the bias unit (z_0 = 1), 1..d the inputs, d+1..d+M the
-hidden neurons, d+M+1..d+M+K the outputs. The parameters are one weight for each edge and one bias for each neuron,
-however the network is evaluated (see `jnn.networks.evaluation`).
+hidden neurons, d+M+1..d+M+K the outputs. The parameters are one weight for each edge and one bias for each neuron. Of
+two ways to evaluate the network, equal up to summation order, each has its forward and its backward pass:
+
+- **blocks**: neurons of equal depth form a layer, and the network runs as a `Layered` one, a few dense matrix
+  products, with the weights of absent edges zero. Right for few, well filled levels.
+- **sweep**: one `scan` over the levels, each step gathering what its neurons read (`jnn.networks.sweep`). Right for
+  deep networks (a cascade of 300 neurons is 300 levels) and for sparse ones (10,000 neurons, 100,000 edges).
 """
 
 import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,15 +23,66 @@ from jaxtyping import Array, Float, Key
 from jnn import activations
 from jnn.activations import Activation
 from jnn.networks import sweep
-from jnn.networks.base import Network, Params, Trace, as_rows
-from jnn.networks.evaluation import Blocks, Evaluation, Sweep
+from jnn.networks.base import Network, Params, Trace
 from jnn.networks.initialization import Initializer
 from jnn.networks.layered import Layer, Layered
+from jnn.networks.sweep import Sweep
+
+Evaluation = Literal["blocks", "sweep"]
 
 MOST_BLOCK_LAYERS = 24
 """More levels than this are not unrolled: every level adds to the compile time."""
 LEAST_BLOCK_DENSITY = 0.05
 """Below this share of present edges, gathering what is there beats multiplying by zeros."""
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """A general network's passes, as layers."""
+
+    layered: Layered
+    tables: tuple[np.ndarray, ...]  # for each place of each layer's `W`, the edge; the number of edges where none is
+    groups: tuple[np.ndarray, ...]  # each layer's neurons, numbered from d+1 on as 0, 1, ...
+    hidden: int
+    edges: int
+
+    def matrices(self, w: Array, b: Array) -> Any:
+        """The parameters as the layered network takes them."""
+        weights = jnp.append(w, jnp.zeros((), w.dtype))
+        places = zip(self.tables, self.groups, strict=True)
+        return tuple({"W": weights[table], "b": b[neurons]} for table, neurons in places)
+
+    def forward(self, w: Array, b: Array, x: Array) -> tuple[Array, Trace]:
+        """a_i = Σ_j w_ij z_j + w_i0 of the outputs, and what is kept."""
+        return self.layered.forward(self.matrices(w, b), x)
+
+    def backward(self, w: Array, b: Array, kept: Trace, delta: Array) -> tuple[Any, Array]:
+        """δ_j = h'(a_j) Σ_k w_kj δ_k of all neurons, and ∂E/∂x."""
+        return self.layered.backward(self.matrices(w, b), kept, delta)
+
+    def gradients(self, kept: Trace, deltas: Any) -> tuple[Array, Array]:
+        """∂E/∂w_ij = Σ_n δ_i z_j for each edge, ∂E/∂w_i0 = Σ_n δ_i for each neuron."""
+        dense = self.layered.gradients(kept, deltas)
+        flat = jnp.concatenate([layer["W"].reshape(-1) for layer in dense])
+        return flat[self._places], self.by_neuron([layer["b"][:, None] for layer in dense])[:, 0]
+
+    def traced(self, kept: Trace) -> tuple[Array, Array]:
+        """`a` of the neurons from d+1 on, and `z` of the inputs and the hidden neurons, examples as columns."""
+        z = self.by_neuron([*kept.z[1:], kept.a[-1]])[: self.hidden]
+        return self.by_neuron(kept.a), jnp.concatenate([kept.z[0], z])
+
+    def by_neuron(self, layers: Sequence[Float[Array, "_ n"]]) -> Float[Array, "neurons n"]:
+        """One array in the order of the neurons from d+1 on, from one array for each layer."""
+        return jnp.concatenate(layers)[np.argsort(np.concatenate(self.groups))]
+
+    @property
+    def _places(self) -> np.ndarray:
+        """Where each edge's weight stands in all the matrices, one after another."""
+        flat = np.concatenate([table.reshape(-1) for table in self.tables])
+        places = np.empty(self.edges, int)
+        filled = flat < self.edges
+        places[flat[filled]] = np.flatnonzero(filled)
+        return places
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +100,10 @@ class Dag(Network):
     neuron_activations: tuple[Activation, ...]  # of the hidden neurons d+1..d+M
     biased: np.ndarray  # for each neuron from d+1 on, whether it has a bias
     evaluation: Evaluation
+
+    def __post_init__(self) -> None:
+        self.edges.setflags(write=False)
+        self.biased.setflags(write=False)
 
     @functools.cached_property
     def _identity(self) -> tuple[Any, ...]:
@@ -92,27 +152,26 @@ class Dag(Network):
         kind = np.array([kinds.index(h) for h in self.neuron_activations], int)
         together = sweep.grouped(np.arange(self.hidden), self.depths[first : first + self.hidden], kind)
         hidden = ((first + neurons, self.neuron_activations[neurons[0]]) for neurons in together)
-        return (*hidden, (first + np.arange(self.hidden, self.neurons), activations.get("identity")))
+        return (*hidden, (first + np.arange(self.hidden, self.neurons), activations.identity))
 
     @functools.cached_property
     def blocks(self) -> Blocks:
         """The same network in layers."""
         columns = [np.arange(1, self.inputs + 1), *(neurons for neurons, _ in self.groups)]
-        layer_of, place = np.zeros((2, 1 + self.inputs + self.neurons), int)
+        layer_of = np.zeros(1 + self.inputs + self.neurons, int)
         for number, neurons in enumerate(columns):
-            layer_of[neurons], place[neurons] = number, np.arange(len(neurons))
+            layer_of[neurons] = number
         source, target = self.edges.T
-        row = np.zeros_like(place)
+        place = target * len(layer_of) + source  # of each edge in a matrix of all neurons; in ascending order
         layers, tables = [], []
         for number, (neurons, activation) in enumerate(self.groups, start=1):
-            here = np.flatnonzero(layer_of[target] == number)
-            sources = tuple(np.unique(layer_of[source[here]]).tolist()) or (0,)
+            sources = tuple(np.unique(layer_of[source[layer_of[target] == number]]).tolist()) or (0,)
             read = np.concatenate([columns[s] for s in sources])
-            row[read] = np.arange(len(read))
-            table = np.full((len(read), len(neurons)), len(self.edges), np.int32)
-            table[row[source[here]], place[target[here]]] = here
+            wanted = neurons * len(layer_of) + read[:, None]
+            edge = np.searchsorted(place, wanted)
+            there = np.append(place, -1)[edge] == wanted
             layers.append(Layer(len(neurons), activation, sources))
-            tables.append(table)
+            tables.append(np.where(there, edge, len(place)).astype(np.int32))
         groups = tuple(neurons - self.inputs - 1 for neurons in columns[1:])
         return Blocks(Layered(self.inputs, tuple(layers)), tuple(tables), groups, self.hidden, len(self.edges))
 
@@ -125,7 +184,7 @@ class Dag(Network):
 
     def drawn(self, key: Key[Array, ""], weights: Initializer, bias: float, dtype: Any) -> Params:
         """Each neuron's own fan-in and activation count."""
-        gains = np.array([h.gain for h in self.neuron_activations] + [activations.get("identity").gain] * self.outputs)
+        gains = np.array([h.gain for h in self.neuron_activations] + [activations.identity.gain] * self.outputs)
         reader = self._ends[1]
         return {
             "w": weights(key, (len(self.edges),), self.fan_ins[reader], gains[reader], dtype),
@@ -134,22 +193,20 @@ class Dag(Network):
 
     def biases(self, params: Params) -> Float[Array, "neurons"]:
         """The biases of the neurons from d+1 on: zero where there is no edge from the bias unit."""
-        return self._where_biased(params["b"], axis=0)
+        return self._where_biased(params["b"])
 
-    def _where_biased(self, of_biases: Array, axis: int) -> Array:
+    def _where_biased(self, of_neurons: Float[Array, "*n neurons"]) -> Float[Array, "*n neurons"]:
         """Zero for neurons without a bias."""
         if self.biased.all():
-            return of_biases
-        shape = [1] * of_biases.ndim
-        shape[axis] = -1
-        return jnp.where(self.biased.reshape(shape), of_biases, jnp.zeros_like(of_biases))
+            return of_neurons
+        return jnp.where(jnp.broadcast_to(self.biased, of_neurons.shape), of_neurons, jnp.zeros_like(of_neurons))
 
     @functools.cached_property
     def passes(self) -> Blocks | Sweep:
         """The forward and the backward pass, by the chosen evaluation."""
         if self.evaluation == "blocks":
             return self.blocks
-        return Sweep(sweep.plan(self.inputs, self.hidden, self.outputs, self.edges, self.neuron_activations))
+        return Sweep.of(self.inputs, self.hidden, self.outputs, self.edges, self.neuron_activations)
 
     def forward(self, params: Params, x: Float[Array, "d n"]) -> tuple[Float[Array, "K n"], Any]:
         """a_i = Σ_j w_ij z_j + w_i0 and z_i = h(a_i) (slide "Backpropagation V", forward pass)."""
@@ -162,24 +219,24 @@ class Dag(Network):
     def gradients(self, kept: Any, deltas: Any) -> Params:
         """∂E/∂w_ij = Σ_n δ_i z_j for each edge, ∂E/∂w_i0 = Σ_n δ_i for each bias (slide "Backpropagation II")."""
         w, b = self.passes.gradients(kept, deltas)
-        return {"w": w, "b": self._where_biased(b, axis=0)}
+        return {"w": w, "b": self._where_biased(b)}
 
     def per_example_gradients(self, kept: Any, deltas: Any) -> Params:
         """∂E^n/∂w_ij = δ_i z_j for every example n, examples on the first axis."""
-        (_, z), delta = self.passes.traced(kept), self.passes.deltas(deltas)
+        (_, z), delta = self.passes.traced(kept), self.passes.by_neuron(deltas)
         source, reader = self._ends
-        return {"w": (z[source] * delta[reader]).T, "b": self._where_biased(delta.T, axis=1)}
+        return {"w": (z[source] * delta[reader]).T, "b": self._where_biased(delta.T)}
 
     def squared_norms(self, kept: Any, deltas: Any) -> Float[Array, "n"]:
         """Σ_ij (δ_i z_j)² for every example."""
-        (_, z), delta = self.passes.traced(kept), self.passes.deltas(deltas)
+        (_, z), delta = self.passes.traced(kept), self.passes.by_neuron(deltas)
         source, reader = self._ends
         by_weights = jnp.einsum("en,en->n", jnp.square(z)[source], jnp.square(delta)[reader])
-        return by_weights + jnp.sum(jnp.square(self._where_biased(delta, axis=0)), axis=0)
+        return by_weights + jnp.sum(jnp.square(self._where_biased(delta.T)), axis=1)
 
-    def deltas_as_rows(self, deltas: Any, batch: tuple[Any, ...]) -> Float[Array, "..."]:
-        """δ of the neurons from d+1 on, examples as rows."""
-        return as_rows(self.passes.deltas(deltas), batch)
+    def traced_deltas(self, deltas: Any) -> Float[Array, "neurons n"]:
+        """δ of the neurons from d+1 on."""
+        return self.passes.by_neuron(deltas)
 
     def traced(self, kept: Any) -> Trace:
         """By the lecture's numbers, from the bias unit on."""
@@ -217,9 +274,7 @@ class Dag(Network):
         edges = np.concatenate([np.stack([read + 1, by + d + 1], axis=1), self.edges[~from_input] + (d - k)])
         weights = jnp.concatenate([w_raw[read, by], params["w"][~from_input]])
         order = np.lexsort((edges[:, 0], edges[:, 1]))
-        edges = edges[order]
-        edges.setflags(write=False)
-        return replace(self, inputs=d, edges=edges), {"w": weights[order], "b": b}
+        return replace(self, inputs=d, edges=edges[order]), {"w": weights[order], "b": b}
 
     def fold_outputs(self, params: Params, mean: Array, scale: Array) -> Params:
         """w_ij' = s_i w_ij and b_i' = s_i b_i + m_i for the output neurons i."""

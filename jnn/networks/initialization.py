@@ -5,7 +5,6 @@ sigmoids are neither linear nor saturated (LeCun et al., Efficient BackProp, 199
 drops half of it, passes the variance on (He et al., 2015: gain √2). Each activation names its gain.
 """
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -77,5 +76,5 @@ def draw_layers(
         for values in others
     )
     drawn = initializer(key, (sum(sizes),), fan_in, gain, dtype)
-    ends = itertools.accumulate(sizes)
-    return [drawn[end - size : end].reshape(shape) for end, size, shape in zip(ends, sizes, shapes, strict=True)]
+    parts = jnp.split(drawn, np.cumsum(sizes)[:-1])
+    return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key
 
 from jnn import activations
 from jnn.activations import Activation
-from jnn.networks.base import Hidden, Network, Params, Trace, as_rows, laid_out, one_each
+from jnn.networks.base import Hidden, Network, Params, Trace, laid_out, one_each
 from jnn.networks.initialization import Initializer, draw_layers
 
 
@@ -56,7 +56,7 @@ class Layered(Network):
 
     def blocks(self, layer: Layer) -> list[tuple[int, slice]]:
         """For each source of the layer: its number and the rows of `W` that belong to it."""
-        ends = list(itertools.accumulate(self.sizes[s] for s in layer.sources))
+        ends = itertools.accumulate(self.sizes[s] for s in layer.sources)
         return [(s, slice(end - self.sizes[s], end)) for s, end in zip(layer.sources, ends, strict=True)]
 
     @property
@@ -111,10 +111,9 @@ class Layered(Network):
 
     def per_example_gradients(self, kept: Trace, deltas: Columns) -> Params:
         """∂E^n/∂w_ij = δ_i z_j for every example n: one outer product each, examples on the first axis."""
-        read = [jnp.concatenate([kept.z[s] for s in layer.sources]) for layer in self.layers]
-        return tuple(
-            {"W": z.T[:, :, None] * delta.T[:, None, :], "b": delta.T} for z, delta in zip(read, deltas, strict=True)
-        )
+        read = (jnp.concatenate([kept.z[s] for s in layer.sources]) for layer in self.layers)
+        pairs = zip(read, deltas, strict=True)
+        return tuple({"W": z.T[:, :, None] * delta.T[:, None, :], "b": delta.T} for z, delta in pairs)
 
     def squared_norms(self, kept: Trace, deltas: Columns) -> Float[Array, "n"]:
         """Σ_ij (δ_i z_j)² = Σ_layers ‖δ‖² (1 + ‖z‖²) for every example (Goodfellow 2015)."""
@@ -123,14 +122,6 @@ class Layered(Network):
         for layer, delta in zip(self.layers, deltas, strict=True):
             total += jnp.sum(delta * delta, axis=0) * (1 + sum(squares[s] for s in layer.sources))
         return total
-
-    def traced(self, kept: Trace) -> Trace:
-        """By layer, as it is."""
-        return kept
-
-    def deltas_as_rows(self, deltas: Columns, batch: tuple[Any, ...]) -> tuple[Float[Array, "..."], ...]:
-        """δ of each layer, examples as rows."""
-        return tuple(as_rows(delta, batch) for delta in deltas)
 
     def decay_mask(self, counted: np.ndarray) -> Params:
         """All weights but biases and those into outputs that are not counted."""
@@ -175,7 +166,7 @@ class Layered(Network):
     def rows(self) -> Sequence[tuple[str, ...]]:
         """The lines of `describe`."""
         names = ["input", *(f"hidden {n}" for n in range(1, len(self.layers))), "output"]
-        lines = [(names[0], str(self.inputs), "", "", "", "")]
+        lines = [("input", str(self.inputs), "", "", "", "")]
         for name, layer in zip(names[1:], self.layers, strict=True):
             rows, size = self.fan_in(layer), layer.size
             kind = "(likelihood)" if name == "output" else layer.activation.name
@@ -195,8 +186,7 @@ def mlp(sizes: Sequence[int], hidden: Hidden = "tanh", shortcuts: bool = False) 
             of functions (h, h').
         shortcuts: whether every earlier layer, the input included, is read by every later one.
 
-    Raises:
-        ValueError: for fewer than two sizes, sizes below 1, an unknown activation, or a list of the wrong length.
+    Raises ValueError for fewer than two sizes, sizes below 1, an unknown activation, or a list of the wrong length.
 
     >>> import jnn
     >>> network = jnn.mlp([64, 100, 10], hidden="tanh")
@@ -212,9 +202,21 @@ def mlp(sizes: Sequence[int], hidden: Hidden = "tanh", shortcuts: bool = False) 
             f"expected at least two sizes of at least 1 each, (inputs, hidden..., outputs); got {checked}. "
             "A linear model is mlp([inputs, outputs])."
         )
-    chosen = (*one_each(hidden, len(checked) - 2, "hidden layer"), activations.get("identity"))
+    chosen = (*one_each(hidden, len(checked) - 2, "hidden layer"), activations.identity)
     layers = (
         Layer(size, h, tuple(range(layer)) if shortcuts else (layer - 1,))
         for layer, (size, h) in enumerate(zip(checked[1:], chosen, strict=True), start=1)
     )
     return Layered(checked[0], tuple(layers))
+
+
+def with_shortcuts(network: Layered, params: Params) -> tuple[Layered, Params]:
+    """The network with every shortcut added, the new weights zero: the same function, with more to learn."""
+    layers, filled = [], []
+    for number, (layer, p) in enumerate(zip(network.layers, params, strict=True), start=1):
+        blocks = [jnp.zeros((network.sizes[s], layer.size), p["W"].dtype) for s in range(number)]
+        for source, rows in network.blocks(layer):
+            blocks[source] = p["W"][rows]
+        layers.append(Layer(layer.size, layer.activation, tuple(range(number))))
+        filled.append({"W": jnp.concatenate(blocks), "b": p["b"]})
+    return Layered(network.inputs, tuple(layers)), tuple(filled)

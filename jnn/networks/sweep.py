@@ -8,7 +8,7 @@ the neurons that read it, δ_j = h'(a_j) Σ_k w_kj δ_k: the same sweep over the
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +21,7 @@ STEP_COST = 8_000
 """What a step of the scan costs beside its slots, in slots times examples: a few microseconds on a CPU."""
 
 
-@dataclass(frozen=True)
-class Schedule:
+class Schedule(NamedTuple):
     """The steps of a sweep. Neurons are numbered from the inputs on; numbers one past the last mean none."""
 
     edge: np.ndarray  # (steps, rows, width): the edge in each slot
@@ -32,28 +31,71 @@ class Schedule:
     kind: np.ndarray  # (steps,): which activation the neurons of this step have
 
 
-class Plan(NamedTuple):
-    """A network ready to be swept."""
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """A general network's passes, each as one scan."""
 
     inputs: int
     hidden: int
     kinds: tuple[Activation, ...]  # distinct ones
     source: np.ndarray  # where each edge begins among inputs and hidden neurons
     reader: np.ndarray  # where it ends among hidden neurons and outputs
-    forward: Schedule
-    backward: Schedule
+    ahead: Schedule  # the forward pass
+    back: Schedule  # the backward pass, over the hidden neurons
 
+    @classmethod
+    def of(
+        cls, inputs: int, hidden: int, outputs: int, edges: np.ndarray, neuron_activations: tuple[Activation, ...]
+    ) -> "Sweep":
+        """Schedule a network's passes; the arguments as in `Dag`."""
+        source, target = edges.T - 1  # the bias unit is not swept
+        kinds = tuple(dict.fromkeys(neuron_activations))
+        kind = np.zeros(inputs + hidden + outputs, int)
+        kind[inputs : inputs + hidden] = [kinds.index(h) for h in neuron_activations]
+        computed = np.arange(inputs, len(kind))
+        ahead = _schedule(computed, source, target, kind)
+        back = _schedule(computed[:hidden][::-1], target, source, kind)
+        return cls(inputs, hidden, kinds, source, target - inputs, ahead, back)
 
-def plan(inputs: int, hidden: int, outputs: int, edges: np.ndarray, neuron_activations: tuple[Activation, ...]) -> Plan:
-    """Schedule a network's forward and backward sweep; `edges` as in `Dag`, neurons numbered from the bias unit."""
-    source, target = edges.T - 1  # the bias unit is not swept
-    kinds = tuple(dict.fromkeys(neuron_activations))
-    kind = np.zeros(inputs + hidden + outputs, int)
-    kind[inputs : inputs + hidden] = [kinds.index(h) for h in neuron_activations]
-    computed = np.arange(inputs, len(kind))
-    forward = _schedule(computed, source, target, kind)
-    backward = _schedule(computed[:hidden][::-1], target, source, kind)
-    return Plan(inputs, hidden, kinds, source, target - inputs, forward, backward)
+    def forward(self, w: Array, b: Array, x: Array) -> tuple[Array, tuple[Array, Array]]:
+        """a_i = Σ_j w_ij z_j + w_i0 of the outputs, and what is kept."""
+        n, dtype = x.shape[1], jnp.result_type(w, x)
+        unsummed = jnp.zeros((self.inputs, n), dtype)
+        start = jnp.concatenate([unsummed, jnp.broadcast_to(b[:, None], (len(b), n)).astype(dtype)])
+        sent = jnp.concatenate([x.astype(dtype), jnp.zeros((len(b), n), dtype)])
+        h = [kind.h for kind in self.kinds]
+        a, z = _sums(self.ahead, w, start, sent, lambda kind, _, total: _by_kind(h, kind, total))
+        read = self.inputs + self.hidden
+        return a[read:], (a[self.inputs :], z[:read])
+
+    def backward(self, w: Array, b: Array, kept: tuple[Array, Array], delta: Array) -> tuple[Array, Array]:
+        """δ_j = h'(a_j) Σ_k w_kj δ_k of all neurons, the outputs' given (slide "Backpropagation IV"), and ∂E/∂x."""
+        del b
+        a, n = kept[0], delta.shape[1]
+        everything = jnp.concatenate([jnp.zeros((self.inputs, n), a.dtype), a])
+        sent = jnp.concatenate([jnp.zeros((self.inputs + self.hidden, n), delta.dtype), delta])
+        slope = [kind.derivative for kind in self.kinds]
+
+        def finish(kind: Array, finished: Array, total: Array) -> Array:
+            return _by_kind(slope, kind, everything.at[finished].get(mode="clip")) * total
+
+        _, swept = _sums(self.back, w, jnp.zeros_like(sent), sent, finish)
+        deltas = swept[self.inputs :]
+        of_input = np.flatnonzero(self.source < self.inputs)
+        weighted = w[of_input][:, None] * deltas[self.reader[of_input]]
+        return deltas, jnp.zeros((self.inputs, n), deltas.dtype).at[self.source[of_input]].add(weighted)
+
+    def gradients(self, kept: tuple[Array, Array], deltas: Array) -> tuple[Array, Array]:
+        """∂E/∂w_ij = Σ_n δ_i z_j for each edge, ∂E/∂w_i0 = Σ_n δ_i for each neuron."""
+        return jnp.einsum("en,en->e", kept[1][self.source], deltas[self.reader]), jnp.sum(deltas, axis=1)
+
+    def traced(self, kept: tuple[Array, Array]) -> tuple[Array, Array]:
+        """`a` of the neurons from d+1 on, and `z` of the inputs and the hidden neurons, examples as columns."""
+        return kept
+
+    def by_neuron(self, deltas: Array) -> Array:
+        """δ in the order of the neurons from d+1 on, as it is."""
+        return deltas
 
 
 def longest_paths(count: int, order: np.ndarray, read: np.ndarray, reader: np.ndarray) -> np.ndarray:
@@ -125,49 +167,18 @@ def _sums(
     """Add to each neuron of `start` its weighted sum of `sent`, and put what `finish` makes of it into `sent`."""
     padded = jnp.append(weights, jnp.zeros((), weights.dtype))
 
-    def step(carry: tuple[Array, Array], slots: tuple[Array, ...]) -> tuple[tuple[Array, Array], None]:
-        total, sent = carry
-        edge, read, target, finished, kind = slots
+    def step(carry: tuple[Array, Array], slots: Any) -> tuple[tuple[Array, Array], None]:
+        (total, sent), (edge, read, target, finished, kind) = carry, slots
         row = jnp.sum(padded[edge][:, :, None] * sent[read], axis=1)
         # What is written to the neuron one past the last falls away, so that empty rows change nothing.
         total = total.at[target].add(row, mode="drop")
         done = finish(kind, finished, total.at[finished].get(mode="clip"))
         return (total, sent.at[finished].set(done, mode="drop")), None
 
-    slots = (schedule.edge, schedule.read, schedule.target, schedule.finished, schedule.kind)
-    (total, sent), _ = jax.lax.scan(step, (start, sent), jax.tree.map(jnp.asarray, slots))
-    return total, sent
+    return jax.lax.scan(step, (start, sent), jax.tree.map(jnp.asarray, schedule))[0]
 
 
 def _by_kind(functions: list[Callable[[Array], Array]], kind: Array, a: Array) -> Array:
-    return functions[0](a) if len(functions) == 1 else jax.lax.switch(kind, functions, a)
-
-
-def forward(
-    plan: Plan, w: Float[Array, "edges"], b: Float[Array, "neurons"], x: Float[Array, "d n"]
-) -> tuple[Float[Array, "computed n"], Float[Array, "read n"]]:
-    """a_i = Σ_j w_ij z_j + w_i0 of all neurons from d+1 on, and z_j = h(a_j) of the inputs and hidden neurons."""
-    n = x.shape[1]
-    dtype = jnp.result_type(w, x)
-    unsummed = jnp.zeros((plan.inputs, n), dtype)
-    start = jnp.concatenate([unsummed, jnp.broadcast_to(b[:, None], (len(b), n)).astype(dtype)])
-    sent = jnp.concatenate([x.astype(dtype), jnp.zeros((len(b), n), dtype)])
-    h = [kind.h for kind in plan.kinds] or [lambda a: a]
-    a, z = _sums(plan.forward, w, start, sent, lambda kind, _, total: _by_kind(h, kind, total))
-    return a[plan.inputs :], z[: plan.inputs + plan.hidden]
-
-
-def backward(
-    plan: Plan, w: Float[Array, "edges"], a: Float[Array, "computed n"], delta: Float[Array, "K n"]
-) -> Float[Array, "computed n"]:
-    """δ_j = h'(a_j) Σ_k w_kj δ_k of all neurons from d+1 on, the outputs' δ given (slide "Backpropagation IV")."""
-    n = delta.shape[1]
-    everything = jnp.concatenate([jnp.zeros((plan.inputs, n), a.dtype), a])
-    sent = jnp.concatenate([jnp.zeros((plan.inputs + plan.hidden, n), delta.dtype), delta])
-    slope = [kind.derivative for kind in plan.kinds] or [lambda a: a]
-
-    def finish(kind: Array, finished: Array, total: Array) -> Array:
-        return _by_kind(slope, kind, everything.at[finished].get(mode="clip")) * total
-
-    _, deltas = _sums(plan.backward, w, jnp.zeros_like(sent), sent, finish)
-    return deltas[plan.inputs :]
+    if len(functions) > 1:
+        return jax.lax.switch(kind, functions, a)
+    return functions[0](a) if functions else a

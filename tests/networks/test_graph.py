@@ -56,7 +56,7 @@ def test_rows_longer_than_a_step_are_summed_in_parts(key, monkeypatch):
     monkeypatch.setattr("jnn.networks.sweep._shape", lambda fans: (4, 2))
     edges = [(1, i) for i in range(2, 72)] + [(i, 72) for i in range(1, 72)] + [(72, 73)]
     network = jnn.dag(1, 1, edges, evaluation="sweep")
-    assert network.passes.plan.forward.edge.shape[1:] == (2, 4)
+    assert network.passes.ahead.edge.shape[1:] == (2, 4)
     params = network.init(key, bias=0.1, dtype=jnp.float64)
     x = jax.random.normal(key, (3, 1))
     np.testing.assert_allclose(network.apply(params, x), numpy_forward(network, params, x)[0][:, -1:], rtol=1e-13)

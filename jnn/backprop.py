@@ -1,4 +1,13 @@
-"""The gradient of the objective, and everything else that falls out of one forward and one backward pass."""
+"""Backpropagation by hand (slides "Backpropagation I" to "V"): no function here is differentiated by JAX.
+
+    forward   a_i = Σ_j w_ij z_j,  z_i = h(a_i)
+    output    δ_i = ∂E/∂a_i, from the likelihood (z_i − y_i for the canonical ones)
+    hidden    δ_i = h'(a_i) Σ_k w_ki δ_k
+    gradient  ∂E/∂w_ij = δ_i z_j
+
+Everything is a plain JAX function of arrays, so it works under `jit`, `vmap` and `scan`, and can itself be
+differentiated: a Hessian-vector product is the derivative of the gradient that stands here.
+"""
 
 import functools
 from collections.abc import Callable
@@ -19,12 +28,11 @@ Targets = Num[Array | np.ndarray, "..."]
 
 
 def _forward_and_deltas(
-    network: Network, likelihood: Likelihood, params: Params, x: Array, y: Array, weights: Array | None, scale: Any
+    network: Network, likelihood: Likelihood, params: Params, x: Array, y: Array, counts: Any = None
 ) -> tuple[Array, Any, Any]:
-    """−ln p of each example, what the forward pass kept, and δ of every neuron, each example counted v_n · scale."""
+    """−ln p of each example, what the forward pass kept, and δ of every neuron, each example counted so often."""
     a, kept = network.forward(params, x)
     nll, delta = likelihood.nll(a.T, y), likelihood.delta(a.T, y)
-    counts = scale if weights is None else weights * scale
     if counts is not None:
         counts = jnp.asarray(counts, delta.dtype)
         nll = counts * nll
@@ -47,10 +55,8 @@ def value_and_grad(
 
     The same arguments as `jnn.objectives.objective`, and the same value; the gradient is the one that autodiff finds.
     Returned is a function `(params, x, y, weights=None) -> (value, gradient)`, with `x` `(..., d)`, `y` as the
-    likelihood takes it, and `weights` v_n of the batch's shape.
-
-    Raises:
-        ValueError: for an unknown reduction, and, when called, for shapes that do not fit.
+    likelihood takes it, and `weights` v_n of the batch's shape. Raises ValueError for an unknown reduction, and, when
+    called, for shapes that do not fit.
 
     Source: slides "Backpropagation I" to "V", "Weight-decay".
     """
@@ -59,15 +65,14 @@ def value_and_grad(
 
     def evaluate(params: Params, x: Array, y: Array, weights: Array | None = None) -> tuple[Array, Params]:
         columns, y, weights = objectives.examples(network, params, x, y, weights)
-        scale = None
+        counts, gamma = weights, weight_decay
         if reduction == "mean":
             scale = 1 / (columns.shape[1] if weights is None else jnp.sum(weights))
-        nll, kept, found = _forward_and_deltas(
-            network, likelihood, params, columns, y, weights, 1 if weights is not None and scale is None else scale
-        )
+            counts = scale if weights is None else weights * scale
+            gamma = weight_decay * scale
+        nll, kept, found = _forward_and_deltas(network, likelihood, params, columns, y, counts)
         value, grads = jnp.sum(nll), network.gradients(kept, found)
         if not objectives.is_zero(weight_decay):
-            gamma = weight_decay if scale is None else weight_decay * scale
             value = value + gamma * objectives.penalty(params, mask)
             decay = objectives.penalty_gradient(params, mask)
             grads = jax.tree.map(lambda g, w: g + jnp.asarray(gamma, w.dtype) * w, grads, decay)
@@ -80,9 +85,9 @@ def _of_examples(
     network: Network, likelihood: Likelihood, params: Params, x: Inputs, y: Targets
 ) -> tuple[tuple[Any, ...], Any, Any]:
     """The batch axes, what the forward pass kept, and δ of every neuron for every example, each counted once."""
-    _, batch = network.columns(params, x)
     columns, y, _ = objectives.examples(network, params, x, y, None)
-    return batch, *_forward_and_deltas(network, likelihood, params, columns, y, None, None)[1:]
+    _, kept, found = _forward_and_deltas(network, likelihood, params, columns, y)
+    return np.shape(x)[:-1], kept, found
 
 
 def deltas(network: Network, likelihood: Likelihood, params: Params, x: Inputs, y: Targets) -> Any:
@@ -91,7 +96,7 @@ def deltas(network: Network, likelihood: Likelihood, params: Params, x: Inputs, 
     For an MLP a tuple over its layers of `(..., size)`; for a DAG one array `(..., M + K)`, from neuron d+1 on.
     """
     batch, _, found = _of_examples(network, likelihood, params, x, y)
-    return network.deltas_as_rows(found, batch)
+    return as_rows(network.traced_deltas(found), batch)
 
 
 def per_example_gradients(network: Network, likelihood: Likelihood, params: Params, x: Inputs, y: Targets) -> Params:
