@@ -87,21 +87,21 @@ FAULTS = [
     ),
     Fault(
         "Bernoulli: y and 1 − y swapped",
-        "jnn/likelihoods/bernoulli.py",
+        "jnn/likelihoods/canonical.py",
         "(1 - t) * jax.nn.softplus(a) + t * jax.nn.softplus(-a)",
         "t * jax.nn.softplus(a) + (1 - t) * jax.nn.softplus(-a)",
         f"{LIKELIHOODS}::test_cross_entropies_of_the_slides",
     ),
     Fault(
         "Bernoulli: the sign of δ",
-        "jnn/likelihoods/bernoulli.py",
+        "jnn/likelihoods/canonical.py",
         "(1 - t) * jax.nn.sigmoid(a) - t * jax.nn.sigmoid(-a)",
         "t * jax.nn.sigmoid(-a) - (1 - t) * jax.nn.sigmoid(a)",
         f"{LIKELIHOODS}::test_delta_is_the_gradient_by_autodiff -k Bernoulli",
     ),
     Fault(
         "Categorical: one class missing in ln Σ exp",
-        "jnn/likelihoods/categorical.py",
+        "jnn/likelihoods/canonical.py",
         "return jnp.log1p(rest) - jnp.sum(t * d, axis=-1)",
         "return jnp.log1p(rest - jnp.exp(d[..., 0])) - jnp.sum(t * d, axis=-1)",
         f"{LIKELIHOODS}::test_cross_entropies_of_the_slides",
@@ -115,7 +115,7 @@ FAULTS = [
     ),
     Fault(
         "Poisson: ln y! for ln Γ(y) in the complete density",
-        "jnn/likelihoods/poisson.py",
+        "jnn/likelihoods/canonical.py",
         "gammaln(t + 1)",
         "gammaln(t)",
         f"{LIKELIHOODS}::test_complete_density_against_scipy -k Poisson",

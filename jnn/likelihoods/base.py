@@ -34,13 +34,12 @@ class Likelihood(abc.ABC):
     def nll(self, a: Outputs, y: Targets, complete: bool = False) -> PerExample:
         """Return the error of each example, its negative log-likelihood −ln p(y | a).
 
+        Raises ValueError if the shapes do not fit. (Values are not checked here: see `check_targets`.)
+
         Args:
             a: pre-activations, `(..., P)`.
             y: targets, `(..., K)`; integers and booleans are converted to the dtype of `a`.
             complete: whether to keep the terms in which no `a` occurs, and which do not matter for learning.
-
-        Raises:
-            ValueError: if the shapes do not fit. (Values are not checked here: see `check_targets`.)
         """
 
     @abc.abstractmethod
@@ -74,11 +73,9 @@ class Likelihood(abc.ABC):
     def check_targets(self, y: ArrayLike | Sequence, pre_activations: int) -> Array:
         """Check targets `(..., K)` on the host, before training, and return them in JAX's precision.
 
-        Of a traced value (inside `jax.jit` or `jax.vmap`) only shape and dtype can be checked.
-
-        Raises:
-            ValueError: if there are no targets, or their shape or a value does not fit P = `pre_activations` outputs.
-            TypeError: if they are not numbers.
+        Raises ValueError if there are no targets, or their shape or a value does not fit P = `pre_activations` outputs,
+        and TypeError if they are not numbers. Of a traced value (inside `jax.jit` or `jax.vmap`) only shape and dtype
+        can be checked.
         """
         name = f"{type(self).__name__} targets"
         y = as_targets(y, name)

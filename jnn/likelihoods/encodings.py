@@ -39,12 +39,9 @@ class OneHot:
     def fit(cls, labels: ArrayLike | Iterable) -> "OneHot":
         """Find the classes: the distinct labels, sorted (labels that have no order, by first appearance).
 
-        Args:
-            labels: one label per example, `(n,)`: integers, strings, booleans, floats, or hashable objects of one type.
-
-        Raises:
-            ValueError: if there are no labels, not one per example, or missing ones (None, NaN).
-            TypeError: if types are mixed, or labels are not hashable.
+        The labels are one per example, `(n,)`: integers, strings, booleans, floats, or hashable objects of one type.
+        Raises ValueError if there are none, not one per example, or missing ones (None, NaN), and TypeError if types
+        are mixed, or labels are not hashable.
         """
         values = _values(labels)
         if not values:
@@ -63,17 +60,23 @@ class OneHot:
 
     def encode(self, labels: ArrayLike | Iterable) -> Float[Array, "n K"]:
         """Return the one-hot rows of labels `(n,)`, in JAX's default precision; raise ValueError if one is unknown."""
-        return jnp.asarray(np.eye(len(self.classes))[self._find(labels)])
+        return jnp.asarray(np.eye(len(self.classes))[self.indices(labels)])
 
     def indices(self, labels: ArrayLike | Iterable) -> Int[Array, "n"]:
         """Return the classes' numbers 0, ..., K − 1 of labels `(n,)`; raise ValueError if one is unknown."""
-        return jnp.asarray(self._find(labels))
+        number = {label: j for j, label in enumerate(self.classes)}
+        values = _values(labels)
+        if unseen := [value for value in dict.fromkeys(values) if value not in number]:
+            raise ValueError(
+                f"labels: expected the classes seen by fit ({_few(self.classes)}), got {_few(unseen)}; "
+                "fit the encoding to all labels"
+            )
+        return jnp.asarray(np.array([number[value] for value in values], dtype=int))
 
     def decode(self, z: ArrayLike | Sequence) -> np.ndarray:
         """Return the label of the largest component of each row (of equal ones the first), `(..., K)` to `(...)`.
 
-        Raises:
-            ValueError: if the shape does not fit, or there are NaNs.
+        Raises ValueError if the shape does not fit, or there are NaNs.
         """
         z = np.asarray(z)
         if z.ndim == 0 or z.shape[-1] != len(self.classes):
@@ -96,16 +99,6 @@ class OneHot:
         for n, label in enumerate(self.classes):  # at once, NumPy would take tuples for rows
             vector[n] = label
         return vector[indices, ...]  # an array also for a single index
-
-    def _find(self, labels: ArrayLike | Iterable) -> np.ndarray:
-        number = {label: j for j, label in enumerate(self.classes)}
-        values = _values(labels)
-        if unseen := [value for value in dict.fromkeys(values) if value not in number]:
-            raise ValueError(
-                f"labels: expected the classes seen by fit ({_few(self.classes)}), got {_few(unseen)}; "
-                "fit the encoding to all labels"
-            )
-        return np.array([number[value] for value in values], dtype=int)
 
 
 def _few(labels: Sequence) -> str:

@@ -26,11 +26,9 @@ class Gaussian(Canonical):
     s = 1 the sum over examples is the lecture's E = ½ Σ ‖f(x) − y‖². (Slide "Sum-of-squares and maximum likelihood".)
 
     Args:
-        s: the standard deviation, the same for every output; positive. Stored as a Python float, so that the
-            likelihood is hashable; with a traced scalar (to differentiate or vmap over s) it is not.
-
-    Raises:
-        ValueError: if s is not a positive finite scalar.
+        s: the standard deviation, the same for every output; ValueError unless it is a positive finite scalar. Stored
+            as a Python float, so that the likelihood is hashable; with a traced scalar (to differentiate or vmap over
+            s) it is not.
     """
 
     s: ArrayLike = 1.0

@@ -13,28 +13,22 @@ from jaxtyping import ArrayLike, Bool
 
 def as_targets(y: ArrayLike | Sequence, name: str) -> np.ndarray | Array:
     """Return y as a NumPy array (a tracer as itself), or raise if it is empty, not numeric, or not finite."""
-    array = y if isinstance(y, jax.core.Tracer) else _as_numpy(y, name)
-    dtype = array.dtype
-    if not (jnp.issubdtype(dtype, jnp.bool_) or jnp.issubdtype(dtype, jnp.integer) or is_real_float(array)):
-        raise TypeError(f"{name}: expected real numbers, got dtype {dtype}; convert them with y.astype(float)")
-    if array.size == 0:
-        raise ValueError(f"{name}: expected at least one example, got an empty array of shape {array.shape}")
-    if isinstance(array, np.ndarray) and is_real_float(array):
-        reject(array, ~np.isfinite(array), name, "finite numbers", "remove those examples")
-    return array
-
-
-def _as_numpy(y: ArrayLike | Sequence, name: str) -> np.ndarray:
     try:
-        array = np.asarray(y)
+        array = y if isinstance(y, jax.core.Tracer) else np.asarray(y)
     except ValueError as error:
         raise ValueError(f"{name}: expected an array, got a ragged sequence; give every row equally many") from error
-    if array.dtype.kind in "USO":
+    if isinstance(array, np.ndarray) and array.dtype.kind in "USO":
         first = f" (the first is {array.flat[0]!r})" if array.size else ""
         raise TypeError(
             f"{name}: expected numbers, got dtype {array.dtype}{first}; "
             "encode labels with OneHot.fit(labels).indices(labels), or convert with y.astype(float)"
         )
+    if not any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.bool_, jnp.integer, jnp.floating)):
+        raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}; convert them with y.astype(float)")
+    if array.size == 0:
+        raise ValueError(f"{name}: expected at least one example, got an empty array of shape {array.shape}")
+    if isinstance(array, np.ndarray) and is_real_float(array):
+        reject(array, ~np.isfinite(array), name, "finite numbers", "remove those examples")
     return array
 
 
@@ -46,7 +40,7 @@ def is_real_float(y: np.ndarray | Array) -> bool:
 def check_shape(y: np.ndarray | Array, components: int, name: str) -> None:
     """Raise ValueError unless y is `(..., components)`; `(n,)` counts as one example, not as a column."""
     column = y.ndim == 1 and components == 1
-    if y.ndim >= 1 and y.shape[-1] == components and not (column and y.shape[0] != 1):
+    if y.ndim >= 1 and y.shape[-1] == components:
         return
     hint = "use y[:, None]: a column, one row per example" if column else "each row belongs to one example"
     if y.ndim == 1 and not column:
