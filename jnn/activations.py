@@ -56,36 +56,27 @@ class Activation:
     gain: float = 1.0
 
     def __call__(self, a: ArrayLike) -> Float[Array, "..."]:
-        """Return `h(a)`; Python numbers and integers are taken as floats.
-
-        Raises:
-            TypeError: `a` is complex.
-        """
+        """Return `h(a)`; Python numbers and integers are taken as floats, and complex ones are a TypeError."""
         dtype = jnp.result_type(a, 0.0)
         if not jnp.issubdtype(dtype, jnp.floating):
             raise TypeError(f"{self.name}: expected real pre-activations, got {dtype}; pass real and imaginary parts.")
         return self.h(jnp.asarray(a, dtype))
 
-    @property
+    @functools.cached_property
     def gradient_passes(self) -> bool:
         """Whether h' differs from 0 anywhere on a grid over ±1000; if not, no gradient reaches the layers before."""
         if ACTIVATIONS.get(self.name) is self:
             return self is not step  # known without compiling anything
-        return _gradient_passes(self.derivative)
+        # float32: the grid means the same with and without x64. Evaluated at once even while a caller is being traced.
+        magnitudes = np.geomspace(1e-3, 1e3, 121, dtype=np.float32)
+        with jax.ensure_compile_time_eval():
+            slopes = self.derivative(jnp.concatenate([-magnitudes, magnitudes, np.zeros(1, np.float32)]))
+            return bool(jnp.any(slopes != 0))
 
     def __reduce__(self) -> Any:
         if ACTIVATIONS.get(self.name) is self:
             return get, (self.name,)
         return Activation, (self.name, self.h, self.derivative, self.gain)
-
-
-@functools.lru_cache(maxsize=256)
-def _gradient_passes(derivative: Elementwise) -> bool:
-    # float32: the grid means the same with and without x64. Evaluated at once even while a caller is being traced.
-    magnitudes = np.geomspace(1e-3, 1e3, 121, dtype=np.float32)
-    with jax.ensure_compile_time_eval():
-        slopes = derivative(jnp.concatenate([-magnitudes, magnitudes, jnp.zeros(1, jnp.float32)]))
-        return bool(jnp.any(slopes != 0))
 
 
 # What surrounds the equations: precision, NaN, limits, signs.
@@ -112,18 +103,9 @@ def _within(far: float, f: Elementwise, lower: float, upper: float | None) -> El
     return limited
 
 
-def _bits(a: Array) -> Array:
-    return lax.bitcast_convert_type(a, jnp.dtype(f"int{8 * a.dtype.itemsize}"))
-
-
 def _positive(a: Array) -> Array:
     """a > 0, subnormals included: the bits of a positive float, read as an integer, are positive."""
-    return _bits(a) > 0
-
-
-def _negative(a: Array) -> Array:
-    """a < 0, subnormals included; -0.0, whose bits are the most negative integer, not."""
-    return (_bits(a) < 0) & (_bits(a) != jnp.iinfo(_bits(a).dtype).min)
+    return lax.bitcast_convert_type(a, jnp.dtype(f"int{8 * a.dtype.itemsize}")) > 0
 
 
 _HE = math.sqrt(2)
@@ -193,8 +175,8 @@ identity = Activation("identity", lambda a: a, _keeps_nan(jnp.ones_like), gain=1
 
 leaky_relu = _by_cases(
     "leaky_relu",
-    lambda a: jnp.where(_negative(a), 0.01 * a, a),
-    lambda a: jnp.where(_negative(a), 0.01, 1),
+    lambda a: jnp.where(_positive(-a), 0.01 * a, a),
+    lambda a: jnp.where(_positive(-a), 0.01, 1),
     gain=math.sqrt(2 / (1 + 0.01**2)),
 )
 relu6 = _by_cases(
@@ -314,10 +296,7 @@ def get(spec: str | Activation | tuple[Elementwise, Elementwise]) -> Activation:
     """Return the activation that a name, an `Activation` or a pair of functions (h, h') stands for.
 
     A pair, both elementwise on arrays, gets the gain 1; write `Activation(name, h, derivative, gain)` for another.
-
-    Raises:
-        ValueError: the name is in neither `ACTIVATIONS` nor `ALIASES`.
-        TypeError: `spec` is something else.
+    A name that is in neither `ACTIVATIONS` nor `ALIASES` is a ValueError, anything else a TypeError.
     """
     match spec:
         case Activation():

@@ -7,22 +7,20 @@
 They run inside `optax.chain` and whatever else speaks the protocol, and `update` ignores the extra arguments it has no
 use for; `value`, the error at `params`, is needed by iRprop+ alone.
 
-* Weights are trees of real floating-point arrays. The state keeps its structure and dtypes from `init` on, whatever
-  the gradients' dtype; it is float32 for float16 and bfloat16 weights, in which (1 - β2) and ε would be lost. Updates
-  have the dtype of the gradients.
+* Weights are trees of real floating-point arrays; leaves of other dtypes are a TypeError of `init` and `update`. The
+  state keeps its structure and dtypes from `init` on, whatever the gradients' dtype; it is float32 for float16 and
+  bfloat16 weights, in which (1 - β2) and ε would be lost. Updates have the dtype of the gradients.
 * An optimizer is a pytree: its numbers are leaves, and everything else (which rule, which variant, whether there is a
   momentum, a plain function as a schedule) is structure. So a learning rate may be a number, an array, a traced value,
   or in `jnn.ensembles.fit` an array with one entry for each member, and no program is compiled anew for another one.
-  Values are checked where they are known, that is, unless they are traced.
 * Optimizers are equal if rule and numbers are; they pickle, and print as they were written.
-* A hyperparameter that is no real number is a TypeError, one outside its range a ValueError; leaves of other dtypes are
-  a TypeError of `init` and `update`.
+* A hyperparameter that is no real number is a TypeError, one outside its range a ValueError (unless it is traced).
 """
 
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.core
@@ -57,18 +55,10 @@ class Optimizer(optax.GradientTransformationExtraArgs):
         self.numbers, self.structure = MappingProxyType(dict(numbers)), MappingProxyType(dict(structure))
         return self
 
-    @classmethod
-    def of(cls, make: Callable[..., optax.GradientTransformation], arguments: Mapping[str, Any]) -> "Optimizer":
-        """The rule that `make(**arguments)` makes, its numbers told from what is structure."""
-        structure = {name: value for name, value in arguments.items() if _is_structure(value)}
-        return cls(make, {name: v for name, v in arguments.items() if name not in structure}, structure)
-
     def replace(self, **numbers: Any) -> "Optimizer":
         """The same rule with other numbers; raises TypeError for one that the rule does not have."""
-        if unknown := sorted(set(numbers) - set(self.numbers)):
-            raise TypeError(
-                f"expected numbers of {self}, which are {', '.join(self.numbers)}; got {', '.join(unknown)}"
-            )
+        if unknown := ", ".join(sorted(set(numbers) - set(self.numbers))):
+            raise TypeError(f"expected numbers of {self}, which are {', '.join(self.numbers)}; got {unknown}")
         public = _PUBLIC.get(self.make, functools.partial(parametrized, self.make))
         return public(**{**self._arguments, **numbers})
 
@@ -80,15 +70,15 @@ class Optimizer(optax.GradientTransformationExtraArgs):
         self, updates: Weights, state: Any, params: Weights = None, **extra: Any
     ) -> tuple[Weights, Any]:
         """Δw and the state after it, from the gradients."""
-        return optax.with_extra_args_support(self._made).update(updates, state, params, **extra)
+        return self._made.update(updates, state, params, **extra)
 
     @property
     def _arguments(self) -> dict[str, Any]:
         return {**self.numbers, **self.structure}
 
     @property
-    def _made(self) -> optax.GradientTransformation:
-        return self.make(**self._arguments)
+    def _made(self) -> optax.GradientTransformationExtraArgs:
+        return optax.with_extra_args_support(self.make(**self._arguments))
 
     def __iter__(self) -> Iterator[Any]:
         """The pair (init, update), as optax's own are."""
@@ -142,7 +132,9 @@ def parametrized(make: Callable[..., optax.GradientTransformation], /, **argumen
     """
     if not callable(make):
         raise TypeError(f"expected a function that makes an optimizer, as optax.adamw, got {make!r}")
-    return Optimizer.of(make, arguments)
+    structure = {name: value for name, value in arguments.items() if _is_structure(value)}
+    numbers = {name: value for name, value in arguments.items() if name not in structure}
+    return Optimizer(make, numbers, structure)
 
 
 class SteepestDescentState(NamedTuple):
@@ -185,14 +177,10 @@ def steepest_descent(
 
     Source: lecture, "Gradient descent".
     """
-    arguments = {
-        "learning_rate": _checked("learning_rate", learning_rate, "a number ≥ 0 or a schedule", lambda x: x >= 0),
-        "momentum": None if momentum is None else _checked("momentum", momentum, "a number ≥ 0", lambda x: x >= 0),
-        "nesterov": bool(nesterov),
-    }
-    if isinstance(arguments["momentum"], float) and arguments["momentum"] == 0:
-        arguments["momentum"] = None
-    return Optimizer.of(_steepest_descent, arguments)
+    eta = _checked("learning_rate", learning_rate, "a number ≥ 0 or a schedule", lambda x: x >= 0)
+    mu = None if momentum is None else _checked("momentum", momentum, "a number ≥ 0", lambda x: x >= 0)
+    mu = None if isinstance(mu, float) and mu == 0 else mu
+    return parametrized(_steepest_descent, learning_rate=eta, momentum=mu, nesterov=bool(nesterov))
 
 
 def adam(
@@ -215,13 +203,13 @@ def adam(
 
     Source: lecture, Algorithm 1.
     """
-    arguments = {
-        "learning_rate": _checked("learning_rate", learning_rate, "a number ≥ 0 or a schedule", lambda x: x >= 0),
-        "b1": _checked("b1", b1, "a number in [0, 1)", lambda x: 0 <= x < 1),
-        "b2": _checked("b2", b2, "a number in [0, 1)", lambda x: 0 <= x < 1),
-        "eps": _checked("eps", eps, "a number > 0", lambda x: x > 0),
-    }
-    return Optimizer.of(_adam, arguments)
+    return parametrized(
+        _adam,
+        learning_rate=_checked("learning_rate", learning_rate, "a number ≥ 0 or a schedule", lambda x: x >= 0),
+        b1=_checked("b1", b1, "a number in [0, 1)", lambda x: 0 <= x < 1),
+        b2=_checked("b2", b2, "a number in [0, 1)", lambda x: 0 <= x < 1),
+        eps=_checked("eps", eps, "a number > 0", lambda x: x > 0),
+    )
 
 
 def rprop(
@@ -258,31 +246,26 @@ def rprop(
         min_step: Δ_min ≥ 0. (optax: 1e-6, a floor for the precision of the result.)
         max_step: Δ_max ≥ Δ_min.
 
-    Raises:
-        ValueError: (`init`) if the initial steps do not fit the weights; (`update`) if "iRprop+" got no `value`.
+    `init` raises ValueError if the initial steps do not fit the weights, `update` if "iRprop+" got no `value`.
 
     Source: Igel, Hüsken, "Empirical evaluation of the improved Rprop learning algorithms", Neurocomputing 50, 2003;
     Riedmiller, Braun, "A direct adaptive method for faster backpropagation learning: the RPROP algorithm", 1993.
     """
     if variant not in get_args(Variant):
         raise ValueError(f"rprop: expected variant to be one of {', '.join(get_args(Variant))}, got {variant!r}.")
-    arguments = {
-        "learning_rate": learning_rate,
-        "eta_plus": _checked("eta_plus", eta_plus, "a number > 1", lambda x: x > 1),
-        "eta_minus": _checked("eta_minus", eta_minus, "a number in (0, 1)", lambda x: 0 < x < 1),
-        "min_step": _checked("min_step", min_step, "a number ≥ 0", lambda x: x >= 0),
-        "max_step": _checked("max_step", max_step, "a number > 0", lambda x: x > 0),
-    }
+    made = parametrized(
+        _rprop,
+        learning_rate=learning_rate if callable(learning_rate) else jax.tree.map(_positive_steps, learning_rate),
+        eta_plus=_checked("eta_plus", eta_plus, "a number > 1", lambda x: x > 1),
+        eta_minus=_checked("eta_minus", eta_minus, "a number in (0, 1)", lambda x: 0 < x < 1),
+        min_step=_checked("min_step", min_step, "a number ≥ 0", lambda x: x >= 0),
+        max_step=_checked("max_step", max_step, "a number > 0", lambda x: x > 0),
+        variant=variant,
+    )
     traced = isinstance(min_step, jax.core.Tracer) or isinstance(max_step, jax.core.Tracer)
     if not traced and np.any(np.asarray(min_step) > np.asarray(max_step)):
         raise ValueError(f"expected min_step ≤ max_step, got {min_step} > {max_step}.")
-    if not callable(learning_rate):
-        arguments["learning_rate"] = jax.tree.map(_positive_steps, learning_rate)
-    return Optimizer.of(_rprop, arguments | {"variant": variant})
-
-
-def _positive_steps(steps: Any) -> Any:
-    return _checked("learning_rate", steps, "initial steps > 0", lambda x: x > 0)
+    return made
 
 
 # --- the rules themselves
@@ -297,7 +280,7 @@ def _steepest_descent(learning_rate: Any, momentum: Any, nesterov: bool) -> opta
         updates: Weights, state: SteepestDescentState, params: Weights = None, **_: Any
     ) -> tuple[Weights, SteepestDescentState]:
         _check_floating(updates, "gradients")
-        eta, count = _at(learning_rate, state.count), _incremented(state.count)
+        eta, count = _rate_and_next_count(learning_rate, state.count)
         descent = jax.tree.map(lambda g: -eta * jnp.asarray(g, _state_dtype(g)), updates)
         if momentum is None:
             return _cast(descent, updates), SteepestDescentState(count, None)
@@ -314,8 +297,7 @@ def _adam(learning_rate: Any, b1: Number, b2: Number, eps: Number) -> optax.Grad
 
     def update(updates: Weights, state: AdamState, params: Weights = None, **_: Any) -> tuple[Weights, AdamState]:
         _check_floating(updates, "gradients")
-        t = _incremented(state.count)
-        alpha = _at(learning_rate, state.count)
+        alpha, t = _rate_and_next_count(learning_rate, state.count)
         g = _cast(updates, state.m)
         m = jax.tree.map(lambda g, m: (1 - b1) * g + b1 * m, g, state.m)
         v = jax.tree.map(lambda g, v: (1 - b2) * g**2 + b2 * v, g, state.v)
@@ -388,15 +370,19 @@ def _initial_steps(given: Number | Weights | Callable[[Weights], Weights], param
 
     def of_shape(path: Any, step: ArrayLike, w: ArrayLike) -> Array:
         if jnp.shape(step) not in ((), jnp.shape(w)):
-            name = jax.tree_util.keystr(path)
+            name = jax.tree_util.keystr(path) or "the only leaf"
             raise ValueError(
                 f"rprop: expected initial steps (learning_rate) of the weights' shape {jnp.shape(w)} "
-                f"or one number at {name or 'the only leaf'}, got shape {jnp.shape(step)}."
+                f"or one number at {name}, got shape {jnp.shape(step)}."
             )
         _positive_steps(step)
         return jnp.broadcast_to(jnp.asarray(step, _state_dtype(w)), jnp.shape(w))
 
-    return jax.tree_util.tree_map_with_path(of_shape, steps, params)
+    return jax.tree.map_with_path(of_shape, steps, params)
+
+
+def _positive_steps(steps: Any) -> Any:
+    return _checked("learning_rate", steps, "initial steps > 0", lambda x: x > 0)
 
 
 # --- dtypes, counts and checks
@@ -436,20 +422,17 @@ def _zeros(params: Weights) -> Weights:
     return jax.tree.map(lambda w: jnp.zeros(jnp.shape(w), _state_dtype(w)), params)
 
 
-def _incremented(count: Array) -> Array:
-    return cast(Array, optax.safe_increment(count))
+def _rate_and_next_count(learning_rate: Any, count: Array) -> tuple[Any, Any]:
+    rate = learning_rate(count) if callable(learning_rate) else learning_rate
+    return rate, optax.safe_increment(count)
 
 
 def _cast(tree: Weights, like: Weights) -> Weights:
     return jax.tree.map(lambda x, y: jnp.asarray(x, jnp.result_type(y)), tree, like)
 
 
-def _at(learning_rate: Number | Schedule, count: Array) -> Number:
-    return cast(Number, learning_rate(count)) if callable(learning_rate) else learning_rate
-
-
 def _check_floating(tree: Weights, what: str) -> None:
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    for path, leaf in jax.tree.leaves_with_path(tree):
         dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
         if not jnp.issubdtype(dtype, jnp.floating):
             name = jax.tree_util.keystr(path) or "the only leaf"
