@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from jnn.ensembles.widths import narrow
+from jnn.ensembles.widths import places
 from jnn.likelihoods import Likelihood
 from jnn.model import Inputs, Model, Moments, Outputs
 from jnn.networks import Network, Params
@@ -46,15 +46,13 @@ class Ensemble:
         return Model(self.network, self.likelihood, self.params)
 
     def member(self, number: int) -> tuple[Network, Params]:
-        """A member's network and the parameters of its best hypothesis.
-
-        Raises:
-            IndexError: if there is no such member.
-        """
+        """A member's network and the parameters of its best hypothesis; IndexError if there is no such member."""
         if not -len(self) <= number < len(self):
             raise IndexError(f"expected a member from 0 to {len(self) - 1}, got {number}")
-        own = self.networks[number]
-        return own, narrow(own, self.network, jax.tree.map(lambda leaf: leaf[number], self.params))
+        own, params = self.networks[number], jax.tree.map(lambda leaf: leaf[number], self.params)
+        if own != self.network:
+            params = jax.tree.map(lambda leaf, place: leaf[np.ix_(*place)], params, places(own, self.network))
+        return own, params
 
     def member_means(self, x: Inputs) -> Float[Array | np.ndarray, "members *batch K"]:
         """E[y | x; w_m] of every member, `(members, ..., K)`."""

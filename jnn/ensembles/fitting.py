@@ -1,8 +1,8 @@
 """`ensembles.fit`: what differs from member to member, and what is common to all."""
 
-import functools
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Unpack
 
 import jax
@@ -12,22 +12,19 @@ from jaxtyping import Array, Int, Key, Num
 
 from jnn.ensembles import scheduling
 from jnn.ensembles.ensemble import Ensemble
-from jnn.ensembles.widths import present, widen, widest
+from jnn.ensembles.widths import places, widest
 from jnn.likelihoods import Likelihood
 from jnn.networks import Network, Params
-from jnn.networks.base import leading_axes
+from jnn.networks.base import expected_parameters, leading_axes
 from jnn.optimizers import Optimizer
 from jnn.training import visiting
 from jnn.training.fitting import INTERRUPTED, DivergenceWarning
-from jnn.training.problem import Problem, aside, check_problem, checked_weights, fill, lay_out
-from jnn.training.program import DIVERGED, Examples, Member, Shared, State
+from jnn.training.problem import aside, check_problem, checked_weights, fill, lay_out
+from jnn.training.program import DIVERGED, Examples, Member, State
 from jnn.training.result import FitResult
 from jnn.training.settings import Settings, checked, numbers, takes_settings, warn_of_thresholds
 from jnn.training.splitting import Rows
 from jnn.training.structure import COARSE, FINE, LEAST, LEAST_VALIDATED, is_traced, rounded_up
-
-MEMBERS = "members"
-"""The name of the axis."""
 
 
 @takes_settings
@@ -76,49 +73,58 @@ def fit(
         devices: where to train; all local ones of the default kind by default.
         {settings}
 
-    Returns:
-        An `Ensemble`. After Ctrl-C, with what was learned up to then.
-
-    Raises:
-        ValueError, TypeError: for shapes, values or settings that do not fit, before anything is trained.
-
-    Warns:
-        DivergenceWarning: if the error or a parameter of some members became NaN or infinite.
+    Returns an `Ensemble`; after Ctrl-C, with what was learned up to then. Raises ValueError or TypeError for shapes,
+    values or settings that do not fit, before anything is trained. Warns (`DivergenceWarning`) if the error or a
+    parameter of some members became NaN or infinite.
     """
     varied = {"weights": weights, "rows": rows, "held_out": held_out}
     if is_traced(x, y, key, params, resume, validation, varied, dict(settings)):
         raise TypeError("ensembles.fit visits its members from the host: call it outside jit and vmap, or vmap jnn.fit")
     networks, keys = _members(network, key, members, params, varied, settings)
-    wide = widest(networks)
+    count, wide = len(keys), widest(networks)
     several = any(own != wide for own in networks)
     if several and params is not None:
         raise ValueError("expected params only where all members have one network; those of several widths draw theirs")
     if held_out is not None and validation is not None:
         raise ValueError("expected validation or held_out, got both")
     if params is not None:
-        leading_axes(wide, params, lead=(len(keys),))
-    problem = check_problem(wide, likelihood, Examples(x, y, None), validation, params)
+        leading_axes(wide, params, lead=(count,))
+    own_weights = weights if weights is not None and np.ndim(weights) == 2 else None
+    examples = Examples(x, y, weights if own_weights is None else None)
+    problem = check_problem(wide, likelihood, examples, validation, params)
     given = checked(settings, wide, validation is not None or held_out is not None, several=True)
     warn_of_thresholds(wide, stacklevel=2)
-    own = {"rows": _checked_rows(rows, "rows", problem.count, given["batch_size"] is None),
-           "held_out": _checked_rows(held_out, "held_out", problem.count, False)}  # fmt: skip
-    program, shared = lay_out(problem, given, rows=own["rows"], axis=MEMBERS)
-    everyone, shared = _everyone(problem, given, shared, keys, weights, own)
-    everyone = everyone._replace(params=params)
+    train = _checked_rows(rows, "rows", problem.count, given["batch_size"] is None)
+    program, shared = lay_out(problem, given, rows=train, axis="members")
+    if own_weights is not None:
+        own_weights = checked_weights(own_weights, (count, problem.count), problem.dtype)
+        own_weights = np.asarray(fill(own_weights, len(shared.examples.x), axis=1))
+    present = None
     if several:
-        drawn = _drawn(networks, wide, keys, given, problem.dtype)
-        there = _stacked([present(small, wide, _first(drawn)) for small in networks])
-        everyone = everyone._replace(params=drawn, present=there)
-    if resume is not None:
-        _check_resumed(resume, len(keys), given["epochs"])
-    states, interrupted = _train(
-        scheduling.Work(program, shared, everyone, None if resume is None else resume.state),
-        lanes, devices, given["progress"],
-    )  # fmt: skip
-    result = FitResult(states, everyone.rules, given["epochs"], INTERRUPTED if interrupted else None)
+        params, present = _drawn(networks, wide, keys, given["initializer"], problem.dtype)
+    optimizer, rules, initializer, decay = jax.tree.map(
+        lambda leaf: np.broadcast_to(leaf, (count, *np.shape(leaf)[1:])), numbers(given, problem.dtype)
+    )
+    everyone = Member(
+        key=keys,
+        params=params,
+        optimizer=optimizer,
+        rules=rules,
+        initializer=initializer,
+        weight_decay=decay,
+        aside=aside(problem, np.full(count, problem.count) if train is None else np.asarray(train.count)),
+        rows=train,
+        held_out=_checked_rows(held_out, "held_out", problem.count, False),
+        weights=own_weights,
+        present=present,
+    )
+    begun = None if resume is None else _resumed(resume, count, given["epochs"])
+    work = scheduling.Work(program, shared, everyone, begun)
+    states, interrupted = _train(work, lanes, devices, given["progress"])
+    result = FitResult(states, rules, given["epochs"], INTERRUPTED if interrupted else None)
     if (lost := int(np.sum(np.asarray(states.code) == DIVERGED))) > 0:
         warnings.warn(
-            f"{lost} of {len(keys)} members diverged; their last good hypotheses are returned (result.diverged tells "
+            f"{lost} of {count} members diverged; their last good hypotheses are returned (result.diverged tells "
             "which). Lower the learning rate, or standardize the data.",
             DivergenceWarning,
             stacklevel=2,
@@ -127,12 +133,7 @@ def fit(
 
 
 def _members(
-    network: Any,
-    key: Any,
-    members: int | None,
-    params: Params | None,
-    varied: Mapping[str, Any],
-    settings: Mapping[str, Any],
+    network: Any, key: Any, members: int | None, params: Any, varied: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> tuple[tuple[Network, ...], Array]:
     """Each member's network and key; everything that has a member axis must agree on their number."""
     counts: dict[str, int] = {} if members is None else {"members": members}
@@ -179,18 +180,19 @@ def _checked_rows(rows: Any, name: str, count: int, whole: bool) -> Rows | None:
         raise ValueError(f"expected {name} as integers of shape (members, ...), got {values.dtype} {values.shape}")
     if values.size and values.max() >= count:
         raise ValueError(f"expected {name} below the number of examples, {count}; got {values.max()}")
-    if empty := np.flatnonzero(~(values >= 0).any(axis=1)).tolist():
-        raise ValueError(f"expected at least one example in {name} of each member; members {empty[:5]} have none")
-    order = np.argsort(values < 0, axis=1, kind="stable")
-    values = np.take_along_axis(values, order, axis=1).astype(np.int32)
     counts = (values >= 0).sum(axis=1)
-    last = np.take_along_axis(values, counts[:, None] - 1, axis=1)
-    most = int(counts.max())
-    values = np.where(values < 0, last, values)[:, :most]
-    size = rounded_up(most, FINE) if whole else _size_of_part(most, rounded_up(count, COARSE, LEAST))
-    if name == "rows" and not whole and most <= rounded_up(count, COARSE, LEAST):
-        size = rounded_up(count, COARSE, LEAST)  # places for mini-batches cost no time
-    return Rows(np.pad(values, ((0, 0), (0, size - most)), mode="edge"), counts)
+    if empty := np.flatnonzero(counts == 0).tolist():
+        raise ValueError(f"expected at least one example in {name} of each member; members {empty[:5]} have none")
+    most, of_all = int(counts.max()), rounded_up(count, COARSE, LEAST)
+    if whole:
+        size = rounded_up(most, FINE)
+    elif name == "rows":
+        size = max(of_all, rounded_up(most))  # places for mini-batches cost no time
+    else:
+        size = _size_of_part(most, of_all)
+    order = np.argsort(values < 0, axis=1, kind="stable")
+    place = np.take_along_axis(order, np.minimum(np.arange(size), counts[:, None] - 1), axis=1)
+    return Rows(np.take_along_axis(values, place, axis=1).astype(np.int32), counts)
 
 
 def _size_of_part(most: int, size: int) -> int:
@@ -200,78 +202,38 @@ def _size_of_part(most: int, size: int) -> int:
     return size if most <= size else rounded_up(most)
 
 
-def _everyone(
-    problem: Problem,
-    settings: Mapping[str, Any],
-    shared: Shared,
-    keys: Array,
-    weights: Any,
-    own: Mapping[str, Rows | None],
-) -> tuple[Member, Shared]:
-    """All members: every array on the host, with a first axis over them; and what they share with common weights."""
-    count = len(keys)
-    weights = checked_weights(weights, (count, problem.count), problem.dtype)
-    if weights is not None:
-        weights = np.asarray(fill(weights, len(shared.examples.x), axis=weights.ndim - 1))
-    if weights is not None and weights.ndim == 1:
-        weights, shared = None, shared._replace(examples=shared.examples._replace(weights=jnp.asarray(weights)))
-    optimizer, rules, initializer, decay = numbers(settings, problem.dtype)
-    rows = own["rows"]
-    each = np.full(count, problem.count) if rows is None else np.asarray(rows.count)
+def _drawn(
+    networks: Sequence[Network], wide: Network, keys: Array, initializer: Any, dtype: Any
+) -> tuple[Params, Params]:
+    """What `jnn.fit` would draw for each member's own network, in the wide one; and 1 where it has a weight, else 0."""
+    shapes = expected_parameters(wide)
+    params, present = (jax.tree.map(lambda leaf: np.zeros((len(keys), *leaf.shape), dtype), shapes) for _ in range(2))
 
-    def for_each(tree: Any) -> Any:
-        """One number for all is as many as there are members."""
-        return jax.tree.map(
-            lambda leaf: np.broadcast_to(leaf, (count,)) if np.ndim(leaf) == 0 else np.asarray(leaf), tree
-        )
+    def draw(network: Network) -> None:
+        members = np.flatnonzero([own == network for own in networks])
 
-    return Member(
-        key=keys,
-        params=None,
-        optimizer=for_each(optimizer),
-        rules=for_each(rules),
-        initializer=for_each(initializer),
-        weight_decay=for_each(decay),
-        aside=aside(problem, each),
-        rows=rows,
-        held_out=own["held_out"],
-        weights=weights,
-    ), shared
-
-
-def _drawn(networks: Sequence[Network], wide: Network, keys: Array, settings: Mapping[str, Any], dtype: Any) -> Params:
-    """What `jnn.fit` would draw for each member's own network, in the wide one."""
-
-    @functools.cache
-    def draw(network: Network) -> Callable[[Array], Params]:
-        def one(key: Array) -> Params:
+        def init(key: Array) -> Params:
             own = jax.random.split(key, 3)[0]  # as in the compiled program's `start`
-            return widen(network, wide, network.init(own, weights=settings["initializer"], dtype=dtype))
+            return network.init(own, weights=initializer, dtype=dtype)
 
-        return jax.jit(jax.vmap(one))
+        def put(drawn: Array, place: Any, params: np.ndarray, present: np.ndarray) -> None:
+            at = np.ix_(members, *place)
+            params[at], present[at] = drawn, 1
 
-    place: dict[int, Params] = {}
+        jax.tree.map(put, jax.jit(jax.vmap(init))(keys[members]), places(network, wide), params, present)
+
     for network in dict.fromkeys(networks):
-        numbers = [n for n, own in enumerate(networks) if own == network]
-        drawn = draw(network)(keys[np.array(numbers)])
-        place |= {n: jax.tree.map(lambda leaf, i=i: leaf[i], drawn) for i, n in enumerate(numbers)}
-    return _stacked([place[n] for n in range(len(networks))])
+        draw(network)
+    return params, present
 
 
-def _stacked(trees: Sequence[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-
-
-def _first(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf[0], tree)
-
-
-def _check_resumed(resume: FitResult, members: int, epochs: int) -> None:
+def _resumed(resume: FitResult, members: int, epochs: int) -> State:
     done = np.asarray(resume.epochs)
     if done.shape != (members,):
         raise ValueError(f"expected the result of {members} members to resume, got {done.shape}")
     if done.max(initial=0) > epochs:
         raise ValueError(f"expected epochs of at least the {done.max()} already run, got {epochs}")
+    return resume.state
 
 
 def _train(
@@ -282,10 +244,12 @@ def _train(
         raise ValueError("expected at least one device, got none")
     if lanes is not None and lanes < 1:
         raise ValueError(f"expected lanes of at least 1, got {lanes}")
-    work = work.on(local[0].platform)
-    if local[0].platform == "cpu":
+    platform = local[0].platform
+    program = replace(work.program, platform=platform, steps=None if platform == "cpu" else work.program.steps)
+    work = replace(work, program=program)
+    if platform == "cpu":
         local = (local * scheduling.cpu_workers())[: max(len(local), scheduling.cpu_workers())]
-    share = -(-work.count // len(local))
-    lanes = scheduling.lanes_for(work, share, local[0].platform) if lanes is None else lanes
+    if lanes is None:
+        lanes = scheduling.lanes_for(work, -(-work.count // len(local)), platform)
     with visiting.interruptible() as interrupted, visiting.bar(work.count, "networks", progress) as show:
         return scheduling.train(work, local, lanes, show, interrupted), interrupted()

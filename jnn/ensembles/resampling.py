@@ -17,14 +17,10 @@ def k_fold(
     Args:
         key: decides who is in which fold.
         count: number of examples, N.
-        folds: k, from 2 to N.
-        classes: each example's class, as integers.
+        folds: k; ValueError unless from 2 to N.
+        classes: each example's class, as integers; ValueError unless there are N.
 
-    Returns:
-        The rows to train on, `(k, N − ⌊N / k⌋)`, and those held out, `(k, ⌈N / k⌉)`.
-
-    Raises:
-        ValueError: if there are fewer than 2 or more than N folds, or not a class for each example.
+    Returns the rows to train on, `(k, N − ⌊N / k⌋)`, and those held out, `(k, ⌈N / k⌉)`.
     """
     if not 2 <= folds <= count:
         raise ValueError(f"expected from 2 to {count} folds, one example each at least; got {folds}")
@@ -35,15 +31,14 @@ def k_fold(
         if classes.shape != (count,):
             raise ValueError(f"expected a class for each of the {count} examples, got shape {classes.shape}")
         line = line[np.argsort(classes[line], kind="stable")]
-    # Dealt out like cards, class by class.
-    fold = np.arange(count) % folds
-    held_out = [line[fold == f] for f in range(folds)]
-    train = [line[fold != f] for f in range(folds)]
-    return _padded(train, count - count // folds), _padded(held_out, -(-count // folds))
-
-
-def _padded(rows: list[np.ndarray], width: int) -> Int[Array, "folds width"]:
-    return jnp.asarray(np.stack([np.pad(r, (0, width - len(r)), constant_values=-1) for r in rows]))
+    fold = np.arange(count) % folds  # dealt out like cards, class by class
+    train = np.full((folds, count - count // folds), -1)
+    held_out = np.full((folds, -(-count // folds)), -1)
+    for f in range(folds):
+        out = fold == f
+        train[f, : np.sum(~out)] = line[~out]
+        held_out[f, : np.sum(out)] = line[out]
+    return jnp.asarray(train), jnp.asarray(held_out)
 
 
 def bootstrap(
@@ -51,12 +46,8 @@ def bootstrap(
 ) -> tuple[Int[Array, "members count"], Int[Array, "members count"]]:
     """Draw `count` examples with replacement for each member (Breiman 1996, "Bagging predictors").
 
-    Returns:
-        The rows to train on, and those that were not drawn ("out of bag", some e⁻¹ = 37% of them), each filled up
-        with −1: both `(members, count)`.
-
-    Raises:
-        ValueError: if there are no examples or no members.
+    Returns the rows to train on, and those that were not drawn ("out of bag", some e⁻¹ = 37% of them), each filled up
+    with −1: both `(members, count)`. Raises ValueError if there are no examples or no members.
     """
     if count < 1 or members < 1:
         raise ValueError(f"expected at least one example and one member, got {count} and {members}")

@@ -4,15 +4,15 @@ A device works on a fixed number of lanes at once, in chunks of epochs. After ea
 that have ended and puts waiting ones in their lanes. So one compiled program serves any number of members, none of them
 costs anything after its end, and the members in work can be few enough for a processor's cache.
 
-The processors' cores are kept busy by threads, each with lanes of its own: XLA on CPU splits the small products of
-these networks over cores poorly or not at all. Several devices get a thread each.
+Several devices get a thread each, and so do the cores of a CPU, each with lanes of its own: XLA splits the small
+products of these networks over cores poorly or not at all.
 """
 
 import concurrent.futures
 import os
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -43,11 +43,6 @@ class Work:
         """How many members there are."""
         return len(self.members.key)
 
-    def on(self, platform: str) -> "Work":
-        """The same, for a kind of device."""
-        steps = self.program.steps if platform != "cpu" else None
-        return replace(self, program=replace(self.program, platform=platform, steps=steps))
-
 
 def lanes_for(work: Work, share: int, platform: str) -> int:
     """How many members to train at once on one device (or by one of a CPU's threads), which has `share` of them.
@@ -74,72 +69,54 @@ def train(work: Work, devices: list[Any], lanes: int, show: Show | None, stopped
     if len(workers) == 1:
         workers[0].work_on(queue)
     else:
-        context = _ThreadsContext()
+        x64 = jnp.result_type(float) == jnp.float64
+        precision = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
+
+        def run(worker: _Worker) -> None:
+            with jax.enable_x64(x64), jax.default_matmul_precision(precision):  # settings that belong to a thread
+                worker.work_on(queue)
+
         with concurrent.futures.ThreadPoolExecutor(len(workers)) as pool:
-            futures = [pool.submit(context.run, worker.work_on, queue) for worker in workers]
+            futures = [pool.submit(run, worker) for worker in workers]
             try:
                 concurrent.futures.wait(futures, return_when=concurrent.futures.FIRST_EXCEPTION)
             finally:
-                queue.close()  # a second Ctrl-C, or an error in one of them: the others must end as well
+                queue.closed = True  # a second Ctrl-C, or an error in one of them: the others must end as well
             for future in futures:
                 future.result()
     return queue.collected(workers[0])
-
-
-class _ThreadsContext:
-    """The settings of JAX that belong to a thread, carried over to others."""
-
-    def __init__(self) -> None:
-        self._x64 = jnp.result_type(float) == jnp.float64
-        self._precision = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
-
-    def run(self, work: Callable[[Any], None], argument: Any) -> None:
-        with jax.enable_x64(self._x64), jax.default_matmul_precision(self._precision):
-            work(argument)
 
 
 class _Queue:
     """Members that wait, and the states of those that have ended, on the host."""
 
     def __init__(self, work: Work, show: Show | None, stopped: Callable[[], bool]) -> None:
+        self.left = work.count  # how many wait
+        self.closed = False  # whether all workers are to end
         self._lock = threading.Lock()
-        self._waiting: Iterator[int] = iter(range(work.count))
-        self._members = work.count
         self._epochs = int(work.shared.epochs)
         self._ended = np.zeros(work.count, bool)
         self._part = np.zeros(work.count)
-        self._leaves: list[np.ndarray] | None = None
-        self._structure: Any = None
-        self._show = show
-        self._stopped = stopped
-        self._closed = False
-        self.left = work.count
-
-    def close(self) -> None:
-        """Tell all workers to end."""
-        self._closed = True
+        self._kept: list[tuple[np.ndarray, State]] = []
+        self._show, self._stopped = show, stopped
 
     def stopped(self) -> bool:
         """Whether workers should leave everything as it is."""
-        return self._closed or self._stopped()
+        return self.closed or self._stopped()
 
-    def take(self, most: int) -> list[int]:
-        """The next members in line."""
+    def take(self, most: int) -> np.ndarray:
+        """The next members in line; nobody once workers should end."""
         with self._lock:
-            taken = [number for _, number in zip(range(most), self._waiting, strict=False)]
-            self.left -= len(taken)
-            return taken
+            count = 0 if self.stopped() else min(most, self.left)
+            first = len(self._ended) - self.left
+            self.left -= count
+            return first + np.arange(count)
 
     def put(self, numbers: np.ndarray, states: State, lanes: np.ndarray) -> None:
         """Keep the states of members, which are in those lanes."""
-        leaves, structure = jax.tree.flatten(states._replace(key=jax.random.key_data(states.key)))
-        arrays = [np.asarray(leaf) for leaf in leaves]
+        states = jax.tree.map(lambda leaf: leaf[lanes], _on_host(states))
         with self._lock:
-            if self._leaves is None:
-                self._leaves = [np.empty((self._members, *a.shape[1:]), a.dtype) for a in arrays]
-                self._structure = structure
-            for kept, array in zip(self._leaves, arrays, strict=True):
-                kept[numbers] = array[lanes]
+            self._kept.append((numbers, states))
             self._ended[numbers] = True
 
     def report(self, mine: np.ndarray, states: State) -> None:
@@ -155,41 +132,40 @@ class _Queue:
     def collected(self, worker: "_Worker") -> State:
         """The states of all members; of those never begun, the state before the first epoch."""
         while (missing := np.flatnonzero(~self._ended)[: worker.lanes]).size:
-            _, states = worker.begin(worker.padded(missing))
-            self.put(missing, states, np.arange(missing.size))
-        states: State = jax.tree.unflatten(self._structure, [jax.device_put(leaf) for leaf in self._leaves or ()])
-        return states._replace(key=jax.random.wrap_key_data(states.key, impl=jax.random.key_impl(worker.keys)))
+            filled = np.pad(missing, (0, worker.lanes - missing.size), mode="edge")
+            self.put(missing, worker.begin(filled)[1], np.arange(missing.size))
+        numbers, states = zip(*self._kept, strict=True)
+        order = np.argsort(np.concatenate(numbers))
+        return worker.with_keys(jax.tree.map(lambda *parts: jax.device_put(np.concatenate(parts)[order]), *states))
 
 
 class _Worker:
     """A device, or a thread of one, with its lanes."""
 
     def __init__(self, work: Work, device: Any, lanes: int) -> None:
-        self.program, self.device, self.lanes = work.program, device, lanes
-        self.keys = work.members.key
-        self._members = work.members._replace(key=np.asarray(jax.random.key_data(self.keys)))
-        self._states = None if work.states is None else _on_host(work.states, work.program.room)
+        self.device, self.lanes = device, lanes
+        self._program = work.program
         self._shared = jax.device_put(work.shared, device)
+        self._members = _on_host(work.members)
+        self._states = None if work.states is None else _with_room(_on_host(work.states), work.program.room)
+        self._key_kind = jax.random.key_impl(work.members.key)
         self._epochs = int(work.shared.epochs)
         self._pace = visiting.pace_of((work.program, work.shared.examples.x.shape, lanes))
 
     def begin(self, numbers: np.ndarray) -> tuple[Member, State]:
-        """Some members, and their states before the first epoch, or where they go on from."""
-        members = self._with_keys(self._taken(self._members, numbers))
+        """A member for each lane, and their states before the first epoch, or where they go on from."""
+
+        def taken(tree: Any) -> Any:
+            return self.with_keys(jax.tree.map(lambda leaf: jax.device_put(leaf[numbers], self.device), tree))
+
+        members = taken(self._members)
         if self._states is None:
-            return members, start_lanes(self.program, self._shared, members)
-        states = self._with_keys(self._taken(self._states, numbers))
-        return members, states
+            return members, start_lanes(self._program, self._shared, members)
+        return members, taken(self._states)
 
-    def _taken(self, tree: Any, numbers: np.ndarray) -> Any:
-        return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf)[numbers], self.device), tree)
-
-    def _with_keys(self, tree: Any) -> Any:
-        return tree._replace(key=jax.random.wrap_key_data(tree.key, impl=jax.random.key_impl(self.keys)))
-
-    def padded(self, numbers: np.ndarray) -> np.ndarray:
-        """As many numbers as there are lanes; the first one again for lanes without a member."""
-        return np.concatenate([numbers, np.full(self.lanes - len(numbers), numbers[0])]).astype(int)
+    def with_keys(self, tree: Any) -> Any:
+        """Members or states with keys again in the place of numbers."""
+        return tree._replace(key=jax.random.wrap_key_data(tree.key, impl=self._key_kind))
 
     def compile(self, more: bool) -> None:
         """Compile what is needed, without training; `more` members than lanes need more."""
@@ -202,39 +178,37 @@ class _Worker:
 
     def work_on(self, queue: _Queue) -> None:
         """Train members from the queue until there are no more."""
-        mine = np.full(self.lanes, -1)
-        mine[: len(first)] = first if (first := queue.take(self.lanes)) else -1
-        if not first:
-            return
-        members, states = self.begin(np.where(mine >= 0, mine, first[0]))
-        if (mine < 0).any():  # lanes without a member rest
-            epoch = np.where(mine < 0, self._epochs, np.asarray(states.epoch))
-            states = states._replace(epoch=jax.device_put(epoch.astype(states.epoch.dtype), self.device))
-        while (mine >= 0).any():
+        mine = np.full(self.lanes, -1)  # the member in each lane; −1 for none
+        members: Any = None
+        states: Any = None
+        while True:
+            free = np.flatnonzero(mine < 0)
+            if len(fresh := queue.take(len(free))):
+                new = np.zeros(self.lanes, bool)
+                new[free[: len(fresh)]] = True
+                mine[new] = fresh
+                begun = self.begin(np.where(new, mine, fresh[0]))
+                if states is not None:
+                    members, states = _merged(new, begun, (members, states))
+                else:  # lanes without a member rest
+                    members, states = begun
+                    epoch = np.where(new, np.asarray(states.epoch), self._epochs).astype(states.epoch.dtype)
+                    states = states._replace(epoch=jax.device_put(epoch, self.device))
+            if (mine < 0).all():
+                return
             interrupted = queue.stopped()
             if not interrupted:
                 fewest = -(-3 * self.lanes // 4) if queue.left else 1
                 states = self._timed(members, states, fewest)
-            ended = (mine >= 0) & (interrupted | ~self._are_running(states))
+            running = (np.asarray(states.code) == RUNNING) & (np.asarray(states.epoch) < self._epochs)
+            ended = (mine >= 0) & (interrupted | ~running)
             if ended.any():
                 queue.put(mine[ended], states, np.flatnonzero(ended))
             queue.report(mine, states)
-            if not ended.any():
-                continue
             mine[ended] = -1
-            if interrupted or not (fresh := queue.take(int((mine < 0).sum()))):
-                continue
-            places = np.flatnonzero(mine < 0)[: len(fresh)]
-            mine[places] = fresh
-            new = np.zeros(self.lanes, bool)
-            new[places] = True
-            members, states = _merged(new, self.begin(np.where(new, mine, fresh[0])), (members, states))
-
-    def _are_running(self, states: State) -> np.ndarray:
-        return (np.asarray(states.code) == RUNNING) & (np.asarray(states.epoch) < self._epochs)
 
     def _run(self, members: Member, states: State, epochs: int, fewest: int) -> State:
-        return run_lanes(self.program, self._shared, members, states, np.asarray(epochs, int), np.asarray(fewest, int))
+        return run_lanes(self._program, self._shared, members, states, np.asarray(epochs, int), np.asarray(fewest, int))
 
     def _timed(self, members: Member, states: State, fewest: int) -> State:
         """A chunk of epochs, as many as take the time between two visits."""
@@ -247,15 +221,18 @@ class _Worker:
         )
 
 
-def _on_host(states: State, room: int) -> State:
-    """States to go on from, as NumPy arrays, with room for the epochs to come."""
-    states = states._replace(key=jax.random.key_data(states.key))
-    states = jax.tree.map(np.asarray, states)
+def _on_host(tree: Any) -> Any:
+    """Members or states as NumPy arrays, numbers in the place of keys."""
+    return jax.tree.map(np.asarray, tree._replace(key=jax.random.key_data(tree.key)))
 
-    def with_room(values: np.ndarray) -> np.ndarray:
+
+def _with_room(states: State, room: int) -> State:
+    """States with room in the record for the epochs to come."""
+
+    def resized(values: np.ndarray) -> np.ndarray:
         return np.pad(values, ((0, 0), (0, max(0, room - values.shape[1]))))[:, :room]
 
-    return states._replace(record=jax.tree.map(with_room, states.record))
+    return states._replace(record=jax.tree.map(resized, states.record))
 
 
 def _risks(states: State, lanes: np.ndarray) -> str:

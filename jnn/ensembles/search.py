@@ -85,8 +85,9 @@ class Search:
 
 
 def _shown(value: Any) -> str:
-    sizes = getattr(value, "sizes", None)
-    return "-".join(map(str, sizes)) if sizes is not None else f"{value:g}" if np.isscalar(value) else str(value)
+    if hasattr(value, "sizes"):
+        return "-".join(map(str, value.sizes))
+    return f"{value:g}" if np.isscalar(value) else str(value)
 
 
 def cross_validate(
@@ -125,10 +126,7 @@ def cross_validate(
         folds: k.
         score: a function of pre-activations `(n, P)` and targets that returns one number an example, the lower the
             better; by default −ln p without its w-independent terms.
-        arguments: what else `ensembles.fit` takes.
-
-    Raises:
-        ValueError: for an empty grid, and for all that `ensembles.fit` refuses.
+        arguments: what else `ensembles.fit` takes; what it refuses, and an empty grid, is a ValueError.
     """
     settings = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     if not grid or not settings:
@@ -162,13 +160,10 @@ def cross_validate(
         rows=rows[fold],
         **arguments,
     )
-    wide = ensemble.network
-    score = likelihood.nll if score is None else score
-    scores = _scores(
-        wide, score, ensemble.params, jnp.asarray(x), jnp.asarray(y), jnp.tile(held_out, (len(settings), 1))
-    )
+    score, x, y = score or likelihood.nll, jnp.asarray(x), jnp.asarray(y)
+    scores = np.asarray(_scores(ensemble.network, score, ensemble.params, x, y, held_out[fold]), np.float64)
+    scores = np.where(np.asarray(ensemble.result.diverged), np.inf, scores)
     shape = (len(settings), folds)
-    scores = np.where(np.asarray(ensemble.result.diverged), np.inf, np.asarray(scores, np.float64))
     return Search(tuple(settings), scores.reshape(shape), np.asarray(ensemble.result.best_epoch).reshape(shape))
 
 
