@@ -186,8 +186,8 @@ FAULTS = [
     Fault(
         "backprop: h' missing",
         "jnn/networks/layered.py",
-        "else slope * total",
-        "else total",
+        "slope * pulled[number]",
+        "pulled[number]",
         f"{GRADIENTS}::test_deltas_are_derivatives_by_the_weighted_sums",
     ),
     Fault(
@@ -200,7 +200,7 @@ FAULTS = [
     Fault(
         "backprop: δ of shortcuts not summed",
         "jnn/networks/layered.py",
-        "pulled[source] = product if before is None else before + product",
+        "pulled[source] = pulled[source] + product if source in pulled else product",
         "pulled[source] = product",
         f"{GRADIENTS}::test_deltas_are_derivatives_by_the_weighted_sums",
     ),

@@ -78,11 +78,8 @@ class Blocks:
     @property
     def _places(self) -> np.ndarray:
         """Where each edge's weight stands in all the matrices, one after another."""
-        flat = np.concatenate([table.reshape(-1) for table in self.tables])
-        places = np.empty(self.edges, int)
-        filled = flat < self.edges
-        places[flat[filled]] = np.flatnonzero(filled)
-        return places
+        # Every edge is there once, and the places without one sort to the end.
+        return np.argsort(np.concatenate([table.reshape(-1) for table in self.tables]), kind="stable")[: self.edges]
 
 
 @dataclass(frozen=True, eq=False)

@@ -86,20 +86,16 @@ class Layered(Network):
         """δ_l = h_l'(a_l) ⊙ Σ_k W_kl δ_k, layer before layer (slide "Backpropagation IV"); and Σ_k W_k0 δ_k = ∂E/∂x."""
         count = len(self.layers)
         found: list[Array] = [delta] * count
-        # Σ_k W_kl δ_k by source l, filled while the layers k > l are visited.
-        pulled: list[Array | None] = [None] * count
+        pulled: dict[int, Array] = {}  # Σ_k W_kl δ_k by source l, filled while the layers k > l are visited
         for number in range(count, 0, -1):
             layer = self.layers[number - 1]
             if number < count:
-                total = pulled[number]
                 slope = layer.activation.derivative(kept.a[number - 1])
-                found[number - 1] = jnp.zeros_like(slope) if total is None else slope * total
+                found[number - 1] = slope * pulled[number] if number in pulled else jnp.zeros_like(slope)
             for source, rows in self.blocks(layer):
                 product = laid_out(params[number - 1]["W"][rows]) @ found[number - 1]
-                before = pulled[source]
-                pulled[source] = product if before is None else before + product
-        by_inputs = pulled[0]
-        return tuple(found), jnp.zeros_like(kept.z[0]) if by_inputs is None else by_inputs
+                pulled[source] = pulled[source] + product if source in pulled else product
+        return tuple(found), pulled[0] if 0 in pulled else jnp.zeros_like(kept.z[0])
 
     def gradients(self, kept: Trace, deltas: Columns) -> Params:
         """∂E/∂w_ij = Σ_n δ_i z_j and ∂E/∂w_i0 = Σ_n δ_i (slide "Backpropagation II"), summed over the examples."""

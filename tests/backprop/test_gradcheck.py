@@ -163,7 +163,7 @@ def in_gradients(name, new, *leaves, elements=None):
 
 FAULTS = [
     # δ_l = h_l'(a_l) Σ_k W_kl δ_k in layers: a wrong δ_l spoils W_l and b_l, and everything below.
-    in_deltas("h' missing", "chain", "slope * total", "total", W0, B0, W1, B1, X),
+    in_deltas("h' missing", "chain", "slope * pulled[number]", "pulled[number]", W0, B0, W1, B1, X),
     in_deltas("h' at z instead of a", "chain", "kept.a[number - 1]", "kept.z[number]", W0, B0, W1, B1, X),
     in_deltas("h' at the second layer's a everywhere", "chain", "kept.a[number - 1]", "kept.a[1]", W0, B0, X),
     in_deltas(
@@ -174,13 +174,13 @@ FAULTS = [
         "second layer's W transposed", "chain", PRODUCT,
         '(params[1]["W"].T if number == 2 else params[number - 1]["W"][rows]) @ found[number - 1]', W0, B0, X,
     ),
-    in_deltas("derivative by the inputs zero", "chain", "else by_inputs", "else 0 * by_inputs", X),
+    in_deltas("derivative by the inputs zero", "chain", "pulled[0] if 0 in", "0 * pulled[0] if 0 in", X),
     in_deltas(
         "shortcut from the inputs to the outputs dropped", "shortcuts", "self.blocks(layer):",
         "self.blocks(layer)[1 if number == count else 0 :]:", X,
     ),
-    in_deltas("sum over the readers lost", "shortcuts", "else before + product", "else product", W0, B0, X),
-    in_deltas("one reader counted twice", "shortcuts", "else before + product", "else before + 2 * product", W0, B0, X),
+    in_deltas("sum over the readers lost", "shortcuts", "pulled[source] + product", "product", W0, B0, X),
+    in_deltas("one reader counted twice", "shortcuts", "[source] + product", "[source] + 2 * product", W0, B0, X),
     # ∂E/∂w_ij = Σ_n δ_i z_j: a wrong product spoils its own leaf only.
     in_gradients("sign of the second layer's W", outer(after=f" * (-1 if {SECOND} else 1)"), W1),
     in_gradients(
