@@ -105,19 +105,9 @@ def fit(
     optimizer, rules, initializer, decay = jax.tree.map(
         lambda leaf: np.broadcast_to(leaf, (count, *np.shape(leaf)[1:])), numbers(given, problem.dtype)
     )
-    everyone = Member(
-        key=keys,
-        params=params,
-        optimizer=optimizer,
-        rules=rules,
-        initializer=initializer,
-        weight_decay=decay,
-        aside=aside(problem, np.full(count, problem.count) if train is None else np.asarray(train.count)),
-        rows=train,
-        held_out=_checked_rows(held_out, "held_out", problem.count, False),
-        weights=own_weights,
-        present=present,
-    )
+    validate = _checked_rows(held_out, "held_out", problem.count, False)
+    split = aside(problem, np.full(count, problem.count) if train is None else np.asarray(train.count))
+    everyone = Member(keys, params, optimizer, rules, initializer, decay, split, train, validate, own_weights, present)
     begun = None if resume is None else _resumed(resume, count, given["epochs"])
     work = scheduling.Work(program, shared, everyone, begun)
     states, interrupted = _train(work, lanes, devices, given["progress"])

@@ -151,15 +151,9 @@ def cross_validate(
         arguments["optimizer"] = optimizer.replace(**numbers)
     if "weight_decay" in grid:
         arguments["weight_decay"] = np.array([setting["weight_decay"] for setting in each])
-    ensemble = fit(
-        network if network is not None else [setting["network"] for setting in each],
-        likelihood,
-        x,
-        y,
-        key=jax.random.split(member_key, folds)[fold],
-        rows=rows[fold],
-        **arguments,
-    )
+    networks = [setting["network"] for setting in each] if network is None else network
+    keys = jax.random.split(member_key, folds)[fold]
+    ensemble = fit(networks, likelihood, x, y, key=keys, rows=rows[fold], **arguments)
     score, x, y = score or likelihood.nll, jnp.asarray(x), jnp.asarray(y)
     scores = np.asarray(_scores(ensemble.network, score, ensemble.params, x, y, held_out[fold]), np.float64)
     scores = np.where(np.asarray(ensemble.result.diverged), np.inf, scores)
