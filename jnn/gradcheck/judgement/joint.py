@@ -11,6 +11,7 @@ step along both is not the sum of the steps along each.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -162,9 +163,10 @@ class _Lines:
         label = {int(k): int(k) for k in few}
         for a, i in enumerate(few):
             for j in few[a + 1 :]:
-                for s in (1.0, -1.0):
-                    both = self._change({int(i): s * h, int(j): s * h})
-                    if abs(both - single[i, s] - single[j, s]) > 1e-3 * size:
+                # Of either sign: a hinge of x + y adds up along (1, 1), and does not along (1, −1).
+                for s, t in itertools.product((1.0, -1.0), repeat=2):
+                    both = self._change({int(i): s * h, int(j): t * h})
+                    if abs(both - single[i, s] - single[j, t]) > 1e-3 * size:
                         old, new = label[int(j)], label[int(i)]
                         label = {k: new if v == old else v for k, v in label.items()}
                         break

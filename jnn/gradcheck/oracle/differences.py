@@ -6,9 +6,10 @@ kept, where the bar is the change that extrapolation made plus the rounding nois
 (Ridders 1982), and no less than a quarter of what the next step says otherwise: two values that agree by chance are
 no plateau. No step is asked of the user, and none is right for all functions: the bar says when none was.
 
-The noise is the function's own, not that of float64 alone. A function that does not change at all under small steps,
-though larger ones show a slope (a bisection, a table), is a staircase: its slope is taken from the larger steps, with
-the height of its steps as the noise.
+The noise is the function's own, not that of float64 alone. A function that does not change at all from one small step
+to the next, though larger ones show a slope (a bisection, a table), is a staircase: its slope is taken from the larger
+steps, with the height of its steps as the noise. Its steps may be narrower than those of the differences, and the point
+may lie on an edge; so still smaller steps are compared with each other, not with the point.
 """
 
 import dataclasses
@@ -23,6 +24,9 @@ RATIO = 8.0
 STEPS = tuple(2.0 ** -(4 + 3 * k) for k in range(10))
 COARSE = (4.0, tuple(2.0 ** -(1 + 2 * k) for k in range(8)))
 """(ratio, steps) for functions that are rounded to fewer digits than float64 has."""
+FINER = tuple(2.0 ** -(34 + 3 * k) for k in range(3))
+"""Steps at which a staircase is flat, if only at these. The last is some thousand spacings of float64: what changes by
+less than rounding there has no slope to speak of (see `_on_stairs`)."""
 BESIDE = (0.37, -0.53, 0.81, -0.92)
 """Where a staircase is looked at once more, in units of the largest step."""
 
@@ -142,35 +146,40 @@ def slopes(change: Outputs, noise: np.ndarray, ratio: float = RATIO, steps: tupl
     with np.errstate(all="ignore"):
         rise, fall = np.stack(rises), np.stack(falls)
         found = _extrapolated_all(rise, fall, np.broadcast_to(noise, rise.shape), ratio, steps)
-        flat = (rise == 0) & (fall == 0)
-        # The smallest steps at which nothing changed at all.
-        count = np.cumprod(flat[::-1], axis=0).sum(0)
-        suspect = (count >= 2) & (count < len(steps) - 1)
-        if not suspect.any():
+        if not np.any(change(FINER[-1]) == change(FINER[-2])):
             return found
-        return _on_stairs(change, noise, rise, fall, count, suspect, found, ratio)
+        return _on_stairs(change, noise, rise, fall, found, ratio)
 
 
 def _on_stairs(
-    change: Outputs, noise: np.ndarray, rise: np.ndarray, fall: np.ndarray, count: np.ndarray, suspect: np.ndarray,
-    found: Slopes, ratio: float,
-) -> Slopes:  # fmt: skip
+    change: Outputs, noise: np.ndarray, rise: np.ndarray, fall: np.ndarray, found: Slopes, ratio: float
+) -> Slopes:
     """The slopes with those of staircases taken from the larger steps."""
     n, h = len(found.steps), np.array(found.steps)[:, None]
+    every = np.array([*found.steps, *FINER])
+    rises, falls = ([*side, *(sign * change(sign * f) for f in FINER)] for side, sign in ((rise, 1.0), (fall, -1.0)))
+    up, down = np.stack(rises), np.stack(falls)
+    # From the smallest step on, those that change no more than the one before.
+    flat = (up[:-1] == up[1:]) & (down[:-1] == down[1:])
+    count = np.cumprod(flat[::-1], axis=0).sum(0)
+    widest = every[np.clip(every.size - 1 - count, 0, every.size - 1)]
+    wide = np.arange(n)[:, None] < every.size - 1 - count
     central = (rise + fall) / (2 * h)
-    widest = np.array(found.steps)[np.clip(n - count, 0, n - 1)]
     # The height of the steps, from what the slopes at smaller steps deviate from that at the largest one.
     height = np.max(np.abs(central - central[0]) * h, axis=0)
-    used = np.where(np.arange(n)[:, None] < n - count, height, np.inf)
-    coarse = _extrapolated_all(rise, fall, used + noise, ratio, found.steps)
-    trend = np.abs(coarse.estimate) * widest > 8 * noise
+    coarse = _extrapolated_all(rise, fall, np.where(wide, height, np.inf) + noise, ratio, found.steps)
+    size = np.abs(coarse.estimate)
     # A trend that is less than twice the noise is none, and a function that is flat here and has another slope to the
     # left than to the right has a kink nearby.
     even = np.abs(coarse.right - coarse.left) <= 4 * (coarse.right_bar + coarse.left_bar)
-    stairs = suspect & trend & even & (np.abs(coarse.estimate) > 2 * coarse.bar)
-    for place in BESIDE if stairs.any() else ():
-        at = place * found.steps[0]
-        stairs &= change(at) == change(at + found.steps[-1])
+    stairs = (count >= 2) & wide[1] & (size * widest > 8 * noise) & even & (size > 2 * coarse.bar)
+    if stairs.any():
+        # As fine as a slope would still show: so an edge is hardly ever met.
+        fine = [f for f in (found.steps[-1], *FINER) if np.all((size * f > 8 * noise) | ~stairs)]
+        step = fine[-1] if fine else found.steps[-1]
+        for place in BESIDE:
+            at = place * found.steps[0]
+            stairs &= change(at) == change(at + step)
     chosen = {
         name: np.where(stairs, getattr(coarse, name), getattr(found, name))
         for name in ("estimate", "bar", "left", "left_bar", "right", "right_bar")
