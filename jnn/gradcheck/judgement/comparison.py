@@ -52,12 +52,25 @@ def scaled_floor(dtype: Any, coarse: float) -> float:
     return max(floors(dtype).scaled * eps_of(dtype), FLOORS["bfloat16"].scaled * coarse)
 
 
+def _root_mean_square(values: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(values**2))) if values.size else 0.0
+
+
 def grow(noise: np.ndarray, *changes: tuple[np.ndarray, np.ndarray] | None) -> None:
     """Raise `noise` to the sum of the changes between pairs of arrays, where that is finite (in place, by parts)."""
     with np.errstate(all="ignore"):
         for place in parts(noise.size):
             change = sum(np.abs(pair[1][place] - pair[0][place]) for pair in changes if pair is not None)
             noise[place] = np.maximum(noise[place], np.nan_to_num(change, nan=0.0, posinf=0.0))
+
+
+LUCK = 8.0
+"""An element that was computed carefully may by luck be as little as an eighth off of what another one is."""
+TOGETHER = 2.0
+"""The same of the root mean square of a leaf, beside the largest of several tries by element: a careful rule is off as
+much as one of them, give or take."""
+FEW = 3
+"""So many elements have no luck together."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +82,7 @@ class Comparison:
     rounded to the dtype (both zero until they are known); `scale` is the leaf's, `slack` what the truth may be off,
     `coarse` the spacing of the operands of matrix products, where it is wider than the dtype's; `grain` that of the
     coarsest dtype on the way; `parts_size` the size of the terms of a gradient that cancel by invariance
-    (0: they do not).
+    (0: they do not); `multiple` how many times `naive` or `rounding` an element may be off.
     """
 
     dtype: np.dtype
@@ -85,6 +98,7 @@ class Comparison:
     grain: float = 0.0
     parts_size: float = 0.0
     tolerance: float | None = None
+    multiple: float = LUCK
     known: dict[str, np.ndarray] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
 
     def at(self, place: Any) -> "Comparison":
@@ -146,7 +160,23 @@ class Comparison:
         with np.errstate(all="ignore"):
             allowed = rel * self._size() + 4 * self.noise + self.slack
             allowed = allowed + scaled_floor(self.dtype, self.coarse) * self.scale
-        return allowed + 8 * np.maximum(self.naive, self.rounding) + 4 * tiny_of(self.dtype)
+        return allowed + self.multiple * np.maximum(self.naive, self.rounding) + 4 * tiny_of(self.dtype)
+
+    def coarsely_summed(self) -> bool:
+        """Whether the leaf as a whole is off by more than careful rounding explains, though its formula is right.
+
+        What single elements of a leaf commit is a matter of luck, and `LUCK` allows for it; their root mean square is
+        not, and tells a sum that is accumulated in a coarse dtype from a careful one. It is asked of leaves that are
+        finer than what lies on the way to them: in others, accumulation and result round alike.
+        """
+        if self.rule64 is None or eps_of(self.dtype) >= self.grain or self.truth.size < FEW:
+            return False
+        with np.errstate(all="ignore"):
+            rest = dataclasses.replace(self, multiple=0.0).allowed_arithmetic()
+            error = np.maximum(np.abs(self.rule - self.truth) - rest, 0.0)
+        # Rounding is simulated with up to an ulp, and commits half of one.
+        careful = np.broadcast_to(np.maximum(self.naive, 0.5 * np.asarray(self.rounding)), error.shape)
+        return _root_mean_square(error) > TOGETHER * _root_mean_square(careful)
 
     def formula_wrong(self) -> np.ndarray:
         """Where the formula deviates (a truth that is not finite decides nothing)."""

@@ -145,7 +145,10 @@ class _Contract:
                 some = [t[place] for t in terms]
                 with np.errstate(all="ignore"):
                     if wide:
-                        allowed = WIDE * sum(np.abs(t) for t in some) + 1e-12 * max(map(largest, terms))
+                        # Of a gradient that is zero but for rounding the scale is that of the terms that cancel in it.
+                        scale = max(*map(largest, terms), *(c.scale for _, c in self._kept(leaf)))
+                        rel, flat = self._wide(leaf)
+                        allowed = rel * sum(np.abs(t) for t in some) + flat * scale
                         allowed = (
                             allowed + sum(4 * c.at(place).noise for _, c in self._kept(leaf)) + tiny_of(np.float64)
                         )
@@ -170,6 +173,17 @@ class _Contract:
             (bad_scale, "not homogeneous in the cotangent"),
             (bad_sum, "not additive in the cotangent"),
         )
+
+    def _wide(self, leaf: int) -> tuple[float, float]:
+        """What two evaluations in float64 may differ, relative to their terms and to the leaf's scale.
+
+        Where loops decide (a bisection), they do so in their own dtype, and another program of the same function, or
+        the same one once its loops are compiled, rounds its decisions otherwise.
+        """
+        if not self.setting.loops:
+            return WIDE, 1e-12
+        dtype = self.setting.problem.inputs[leaf].dtype
+        return max(WIDE, floors(dtype).formula * eps_of(dtype)), max(1e-12, scaled_floor(dtype, 0.0))
 
     def _kept(self, leaf: int) -> list[Any]:
         return self.reverse.kept(self.setting.problem.inputs[leaf].path)[:2]
@@ -332,7 +346,7 @@ class _Contract:
             with np.errstate(all="ignore"):
                 scale = max(largest(size), *(c.scale for _, c in self._kept(j)), 0.0)
                 flat = 4 * max(scaled_floor(leaf.dtype, s.coarse), 4 * s.grain if s.grain > eps_of(leaf.dtype) else 0.0)
-                rel, flat = (WIDE, 1e-12) if wide else (f.arithmetic * eps, flat)
+                rel, flat = self._wide(j) if wide else (f.arithmetic * eps, flat)
                 room = rel * size + 16 * noise + flat * scale + tiny_of(leaf.dtype)
                 bad.append(bool(np.any(~(np.abs(batch[j] - want) <= room) & np.isfinite(want))))
         return self._blame(

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from jnn.gradcheck.judgement.comparison import Comparison
+from jnn.gradcheck.judgement.comparison import TOGETHER, Comparison
 from jnn.gradcheck.judgement.findings import KEPT, Compared, Findings, compared, describe
 from jnn.gradcheck.judgement.setting import Setting, flats
 from jnn.gradcheck.oracle import directions, reference
+from jnn.gradcheck.oracle.derivatives import COARSER
 from jnn.gradcheck.oracle.implicit import Implicit
 from jnn.gradcheck.oracle.numbers import EPS64, eps_of, largest, parts, reals
 from jnn.gradcheck.report import Check
@@ -174,23 +175,30 @@ def differences_in_place(values: list[np.ndarray], others: Sequence[np.ndarray])
 def _by_parts(setting: Setting, c: Comparison, w: list[Any], leaf: int, natural: float) -> Comparison:
     """A gradient that is zero but for rounding is judged beside the terms that cancel in it.
 
-    How large these are is told by what rounding every result of the rule in float64 changes, in units of its eps.
+    How large these are is told by what rounding every result of the rule in float64 changes, in units of its eps. It is
+    asked for where the gradient is tiny beside the value, or (where the value is zero, too) beside its own noise.
     """
     top = largest(c.truth)
-    if top > 1e-9 * max(natural, c.scale):
+    beside_value = top <= 1e-9 * max(natural, c.scale)
+    if not beside_value and top > 64 * largest(c.noise):
         return c
     if not np.any(c.rule):  # a start of an iteration, say, on which the result hardly depends
         return dataclasses.replace(c, parts_size=c.scale) if 0 < top <= 1e-9 * c.scale else c
-    d, changes = setting.derivatives, [0.0]
+    d = setting.derivatives
+
+    def changed(program: Any) -> float:
+        knobs = [reference.Knobs(np.float64(k), np.int32(0)) for k in range(1, reference.VARIATIONS + 1)]
+        return max(largest(_beyond(program(d.highs, w, k)[1][leaf], center)) for k in knobs)
+
     try:
         center = c.rule64 if c.rule64 is not None else flats(d.rule64(d.highs, w, reference.plain_knobs())[1])[leaf]
-        for k in range(1, reference.VARIATIONS + 1):
-            g = d.rounded_in_float64(d.highs, w, reference.Knobs(np.float64(k), np.int32(0)))[1][leaf]
-            changes.append(largest(_beyond(g, center)))
+        change = changed(d.rounded_in_float64)
+        if not change or max(top, largest(center)) > 64 * change:  # one of the two is not zero at all
+            return c
+        # Rounding grows with its unit; the jump of a kink, or of a branch, does not.
+        if not beside_value and changed(d.rounded_coarsely) < COARSER / 64 * change:
+            return c
     except Exception:  # it cannot be evaluated in float64
-        return c
-    change = max(changes)
-    if not change or max(top, largest(center)) > 64 * change:  # one of the two is not zero at all
         return c
     size = change / EPS64
     return dataclasses.replace(c, parts_size=size, scale=max(size, top))
@@ -203,8 +211,9 @@ def with_rounding(
 
     First what plain autodiff commits in the same dtypes, carefully evaluated, at the point and an ulp beside it; then
     what a faithful evaluation of the rule itself may commit, in float64 with the rounding of every result simulated (a
-    compiler may fuse roundings away, and a saved output may be less accurate than autodiff's own residuals); last what
-    JAX's own compiled autodiff commits, which may take another branch where rounding makes a tie.
+    compiler may fuse roundings away, and a saved output may be less accurate than autodiff's own residuals); then what
+    JAX's own compiled autodiff commits, which may take another branch where rounding makes a tie. A leaf that is off
+    by more than all this as a whole is allowed less.
     """
     d = setting.derivatives
     made = list(made)
@@ -214,7 +223,7 @@ def with_rounding(
     with contextlib.suppress(Exception):
         made = _beside_naive(made, d.naive_push if push else d.naive, points, w)
     # Where the formula is wrong, rounding is beside the point.
-    if setting.promoted and _unexplained(made):
+    if setting.promoted and (_unexplained(made) or any(c.coarsely_summed() for c in made)):
         rounded = d.rounded_push if push else d.rounded
         for k in range(1, setting.variations + 1):
             values = rounded(d.highs, w, reference.Knobs(np.float64(k), np.int32(0)))[1]
@@ -227,7 +236,7 @@ def with_rounding(
     if _unexplained(made) or any(map(_partly_wrong, made)):
         with contextlib.suppress(Exception):
             made = _beside_naive(made, d.compiled_naive_push if push else d.compiled_naive, points, w)
-    return made
+    return [dataclasses.replace(c, multiple=TOGETHER) if c.coarsely_summed() else c for c in made]
 
 
 def _unexplained(made: Sequence[Comparison]) -> bool:

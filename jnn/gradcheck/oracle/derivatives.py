@@ -24,6 +24,8 @@ from jnn.gradcheck.oracle.problem import Problem
 from jnn.gradcheck.oracle.rewrite import silenced, without_rules
 
 Arrays = list[Any]
+COARSER = 2.0**12
+"""A unit of rounding far above that of float64, in which kinks are still met only by chance."""
 KEPT = 100_000
 """Numbers of which a copy in float64 is held."""
 
@@ -217,6 +219,11 @@ class Derivatives:
     def rounded_in_float64(self) -> Program:
         """`rule64` with a further rounding of every result to float64."""
         return self.promoted(self.pull_jaxpr, rounded=EPS64)
+
+    @functools.cached_property
+    def rounded_coarsely(self) -> Program:
+        """The same with a unit of rounding that is `COARSER` times as large."""
+        return self.promoted(self.pull_jaxpr, rounded=COARSER * EPS64)
 
     @functools.cached_property
     def rounded_push(self) -> Program:
