@@ -172,7 +172,7 @@ def _on_stairs(
     # A trend that is less than twice the noise is none, and a function that is flat here and has another slope to the
     # left than to the right has a kink nearby.
     even = np.abs(coarse.right - coarse.left) <= 4 * (coarse.right_bar + coarse.left_bar)
-    stairs = (count >= 2) & wide[1] & (size * widest > 8 * noise) & even & (size > 2 * coarse.bar)
+    stairs = (count >= 1) & wide[1] & (size * widest > 8 * noise) & even & (size > 2 * coarse.bar)
     if stairs.any():
         # As fine as a slope would still show: so an edge is hardly ever met.
         fine = [f for f in (found.steps[-1], *FINER) if np.all((size * f > 8 * noise) | ~stairs)]

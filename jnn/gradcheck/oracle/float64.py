@@ -196,7 +196,10 @@ class Promotion:
         elif name == "reduce":
             high = self._generic_reduce(eqn, self._highs(eqn, duals))
         else:
-            high = jaxprs.bind(eqn, self._highs(eqn, duals), **_widened(eqn.params))
+            try:
+                high = jaxprs.bind(eqn, self._highs(eqn, duals), **_widened(eqn.params))
+            except Exception:  # a primitive of another library that insists on the dtypes it was made for
+                return self._opaque(eqn, duals)
         if name in GAUGED:
             high = self._with_signs(name, low, high)
         if self.rounded and name not in EXACT:

@@ -74,7 +74,11 @@ class Implicit:
 
         def pulled(flat_y: Any, high: list[Any], weights: Any) -> list[Any]:
             x = problem.differentiable(high)
-            return list(jax.vjp(lambda *x: equations(flat_y, x, high), *x)[1](weights))
+            try:
+                return list(jax.vjp(lambda *x: equations(flat_y, x, high), *x)[1](weights))
+            except ValueError:  # JAX's, of a residual without reverse mode (a while loop)
+                jacobian = jax.jacfwd(lambda x: equations(flat_y, x, high))(x)
+                return [jnp.tensordot(weights, j, 1) for j in jacobian]
 
         self._linearized, self._pulled = Program(linearized), Program(pulled)
         low, _ = derivatives.rule(derivatives.lows, [np.zeros(o.shape, np.dtype(o.dtype)) for o in problem.outputs])
