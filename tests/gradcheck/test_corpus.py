@@ -268,17 +268,7 @@ def report_of(fun: Callable, case: Case, args: tuple) -> gradcheck.Report:
     return gradcheck.check(fun, *args, order=case.order, power=False, **case.check_kwargs)
 
 
-OPEN = {
-    "pythagoras": "additivity is not judged beside the terms that cancel in the gradient",
-    "log_determinant_spd": "the same",
-    "bisection_kepler_sine": "a vector argument of a staircase is judged against its dead autodiff",
-    "bisection_quantile": "the same",
-    "bisection_cosine": "called a kink, though differences confirm it",
-    "clip_at_both_ends": "inconclusive",
-    "norm_zero_outside_ball": "wrong at a joint kink, and called a kink",
-    "margin_two_leaves": "the same",
-    "truncated_solver_without_residual": "fails without the word that the primal has not converged",
-}
+OPEN: dict[str, str] = {}
 """What is known to come out otherwise than it must: faults of `jnn.gradcheck` that are open."""
 
 

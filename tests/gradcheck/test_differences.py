@@ -73,3 +73,13 @@ def test_weights_and_zero_cotangents():
     found = slope(lambda s: np.array([np.sin(s), np.inf, 2 * s]), np.array([2.0, 0.0, -1.0]), EPS)
     assert abs(found.estimate) <= 4 * found.bar + 1e-9
     assert len(found.steps) == len(found.central) == 10
+
+
+@pytest.mark.parametrize("place", [0.3, 0.0])  # on a tread, on an edge
+@pytest.mark.parametrize("height", [1e-4, 1e-7, 1e-9, 1e-10])
+def test_staircases_whose_steps_are_wider_or_narrower_than_the_smallest_difference(height, place):
+    found = slope(lambda s: np.array([1 + height * np.floor(place + np.expm1(s) / height)]), ONE, EPS)
+    assert found.stairs
+    assert not found.kinked
+    assert found.resolves(1.0)
+    assert abs(found.estimate - 1) <= 4 * found.bar + 1e-9

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from jax import lax
 from jax.custom_derivatives import linear_call
+from jax.extend import core
+from jax.interpreters import ad, mlir
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
@@ -102,6 +104,23 @@ def test_low_precision_accumulation_fails_and_the_allowance_is_told():
     assert right.leaves[1].detectable < right.leaves[1].detectable_rounding < 0.05
 
 
+def test_few_rows_summed_in_low_precision_fail():
+    """Of a scale, whose terms are rounded as well: so much may be off that single elements prove nothing."""
+
+    def scaled(dtype):
+        def pull(g, x, a):
+            zero = jnp.zeros(a.shape, dtype)
+            summed = lax.scan(lambda s, u: (s + u.astype(dtype), None), zero, g * x)[0]
+            return g * a.astype(bf16)[None], summed.astype(f32)
+
+        return pulled(lambda x, a: x * a.astype(bf16)[None], pull)
+
+    x, a = numbers(512, 3).astype(bf16), numbers(3)
+    assert [leaf.verdict for leaf in check(scaled(bf16), x, a, power=False).leaves] == ["pass", "fail"]
+    right = check(scaled(f32), x, a, power=False)
+    assert right.verdict == "pass", str(right)
+
+
 # -- staircases and truncated solvers ---------------------------------------------------------------------------------
 
 
@@ -177,6 +196,38 @@ def test_a_residual_decides(made):
     assert report.reference.startswith("the implicit function theorem")
     assert check(made(1.02), a, residual=residual, power=False).verdict == "fail"
     assert check(made(0.0), a, residual=residual, power=False).verdict == "fail"
+
+
+def bessel(x):
+    """J₀ by its series, until the terms are small."""
+
+    def term(s):
+        k, t, total = s
+        t = -t * (x / 2) ** 2 / (k + 1) ** 2
+        return k + 1, t, total + t
+
+    start = (f32(0), jnp.ones_like(x), jnp.ones_like(x))
+    return lax.while_loop(lambda s: jnp.any(jnp.abs(s[1]) > 1e-9), term, start)[2]
+
+
+def bessel_slope(x):
+    """−J₁, likewise."""
+
+    def term(s):
+        k, t, total = s
+        t = -t * (x / 2) ** 2 / ((k + 1) * (k + 2))
+        return k + 1, t, total + t
+
+    start = (f32(0), x / 2, x / 2)
+    return -lax.while_loop(lambda s: jnp.any(jnp.abs(s[1]) > 1e-9), term, start)[2]
+
+
+@pytest.mark.parametrize("options", [{}, {"residual": lambda y, x: y - bessel(x)}], ids=["itself", "residual"])
+def test_a_while_loop_without_reverse_mode(options):
+    for factor, verdict in ((1.0, "pass"), (1.01, "fail")):
+        rule = pushed(bessel, lambda args, tangents, k=factor: f32(k) * bessel_slope(*args) * tangents[0])
+        report = check(rule, jnp.array([0.5, 1.0, 2.0], f32), power=False, **options)
+        assert report.verdict == verdict, str(report)
 
 
 def test_a_residual_of_several_unknowns():
@@ -260,6 +311,47 @@ def test_rules_inside_primitives_are_found_in_a_loss(name):
     assert good.verdict == "pass", str(good)
     assert len(good.rules) == 1
     assert check_rules(lambda x: jnp.sum(wrong(x) ** 2), X6).verdict == "fail"
+
+
+def made_for_its_dtype(dtype):
+    """A solver of another library: a primitive that knows its dtype, and is linear in the last alone."""
+
+    def solve(a, b):
+        if a.dtype != dtype:
+            raise ValueError("pytree does not match out_structure")
+        return jnp.linalg.solve(a, b)
+
+    def push(args, tangents):
+        assert isinstance(tangents[0], ad.Zero)
+        return primitive.bind(*args), primitive.bind(args[0], ad.instantiate_zeros(tangents[1]))
+
+    def pull(g, a, b):
+        return None, primitive.bind(a.T, g)
+
+    primitive = core.Primitive("foreign_solve")
+    primitive.def_impl(solve)
+    primitive.def_abstract_eval(lambda a, b: b.update(shape=jax.eval_shape(solve, a, b).shape))
+    mlir.register_lowering(primitive, mlir.lower_fun(solve, multiple_results=False))
+    ad.primitive_jvps[primitive] = push
+    ad.primitive_transposes[primitive] = pull
+    return primitive
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, "pass"), (1.1, "fail")])
+def test_a_primitive_that_insists_on_its_dtype(factor, verdict):
+    primitive = made_for_its_dtype(np.dtype(f32))
+
+    def solved(a, b):
+        return primitive.bind(lax.stop_gradient(a), b)
+
+    def pull(g, a, b):
+        lam = f32(factor) * primitive.bind(a.T, g)
+        return -jnp.outer(lam, solved(a, b)), lam
+
+    a, b = numbers(3, 3) + 4 * jnp.eye(3, dtype=f32), numbers(3)
+    report = check(pulled(solved, pull), a, b, power=False)
+    assert report.verdict == verdict, str(report)
+    assert "foreign_solve" in report.reference
 
 
 def test_what_cannot_be_removed_leaves_the_decision_to_differences(monkeypatch):
