@@ -4,26 +4,33 @@ Losses are derived as negative log-likelihoods, gradients come from hand-written
 checked against the other, and training is one compiled program. See the README for a tour.
 """
 
-from jnn import activations as activations
-from jnn import backprop as backprop
-from jnn import ensembles as ensembles
-from jnn import gradcheck as gradcheck
-from jnn import likelihoods as likelihoods
-from jnn import model as model
-from jnn import networks as networks
-from jnn import objectives as objectives
-from jnn import optimizers as optimizers
-from jnn import persistence as persistence
-from jnn import schedules as schedules
-from jnn import training as training
-from jnn import transforms as transforms
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from jnn import (
+    activations as activations,
+    backprop as backprop,
+    likelihoods as likelihoods,
+    model as model,
+    networks as networks,
+    objectives as objectives,
+    optimizers as optimizers,
+    schedules as schedules,
+    training as training,
+    transforms as transforms,
+)
 from jnn.compilation import enable_compilation_cache as enable_compilation_cache
 from jnn.model import Model as Model
-from jnn.networks import dag as dag
-from jnn.networks import describe as describe
-from jnn.networks import mlp as mlp
-from jnn.optimizers import adam as adam
-from jnn.optimizers import rprop as rprop
-from jnn.optimizers import steepest_descent as steepest_descent
-from jnn.training import fit as fit
-from jnn.training import stopping as stopping
+from jnn.networks import dag as dag, describe as describe, mlp as mlp
+from jnn.optimizers import adam as adam, rprop as rprop, steepest_descent as steepest_descent
+from jnn.training import fit as fit, stopping as stopping
+
+# Imported when first used: a short script that trains one network starts sooner without them.
+if TYPE_CHECKING:
+    from jnn import ensembles as ensembles, gradcheck as gradcheck, persistence as persistence
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("ensembles", "gradcheck", "persistence"):
+        return importlib.import_module(f"jnn.{name}")
+    raise AttributeError(f"module 'jnn' has no attribute {name!r}")

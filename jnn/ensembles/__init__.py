@@ -2,8 +2,6 @@
 
 from jnn.ensembles.ensemble import Ensemble as Ensemble
 from jnn.ensembles.fitting import fit as fit
-from jnn.ensembles.resampling import bootstrap as bootstrap
-from jnn.ensembles.resampling import k_fold as k_fold
-from jnn.ensembles.search import Search as Search
-from jnn.ensembles.search import cross_validate as cross_validate
+from jnn.ensembles.resampling import bootstrap as bootstrap, k_fold as k_fold
+from jnn.ensembles.search import Search as Search, cross_validate as cross_validate
 from jnn.model import Moments as Moments

@@ -23,7 +23,7 @@ from jnn.training.problem import aside, check_problem, checked_weights, fill, la
 from jnn.training.program import DIVERGED, Examples, Member, State
 from jnn.training.result import FitResult
 from jnn.training.settings import Settings, checked, numbers, takes_settings, warn_of_thresholds
-from jnn.training.splitting import Rows
+from jnn.training.splitting import Rows, split_key
 from jnn.training.structure import COARSE, FINE, LEAST, LEAST_VALIDATED, is_traced, rounded_up
 
 
@@ -155,7 +155,7 @@ def _members(
         raise ValueError(f"expected one number of members, at least 1, in all arguments; got {counts}")
     count = next(iter(counts.values()))
     networks = network if isinstance(network, tuple) else (network,) * count
-    return networks, key if key.ndim == 1 else jax.random.split(key, count)
+    return networks, key if key.ndim == 1 else split_key(key, count)
 
 
 def _checked_rows(rows: Any, name: str, count: int, whole: bool) -> Rows | None:

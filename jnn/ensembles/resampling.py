@@ -38,7 +38,7 @@ def k_fold(
         out = fold == f
         train[f, : np.sum(~out)] = line[~out]
         held_out[f, : np.sum(out)] = line[out]
-    return jnp.asarray(train), jnp.asarray(held_out)
+    return jax.device_put((train, held_out))  # jnp.asarray would compile a program for each shape
 
 
 def bootstrap(

@@ -32,7 +32,7 @@ class MLPRegressor(RegressorMixin, MLP):
         {parameters}
 
     Attributes:
-        noise_: standard deviation of the targets around the members' predictions, for each target, as far as the
+        noise_: standard deviation of the targets around the members' predictions, `(K,)`, in their units, as far as the
             likelihood does not say it itself: from the examples held out, else from the training examples (of a stream,
             its last part).
         {attributes}
@@ -90,8 +90,12 @@ class MLPRegressor(RegressorMixin, MLP):
         squares = np.square(np.asarray(means, np.float64) - y)
         if held_out is not None:
             squares = [own[rows[rows >= 0]] for own, rows in zip(squares, held_out, strict=True)]
-        self._assumed = float(np.asarray(self.likelihood_.dispersion))  # what the mixture's variance contains
-        self.noise_ = np.sqrt(np.mean(np.concatenate(list(squares)), axis=0))
+        self.noise_ = np.sqrt(np.mean(np.concatenate(list(squares)), axis=0)) * self._unit
+
+    @property
+    def _unit(self) -> Any:
+        """What the network's outputs are measured in, in units of the targets."""
+        return 1.0 if self._target_scaling is None else self._target_scaling.scale
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """The mean of the members' predictions, `(n,)` or `(n, K)`; and how far targets scatter around it.
@@ -101,11 +105,12 @@ class MLPRegressor(RegressorMixin, MLP):
         own.
         """
         mean, variance = self._predicted(X, variance=return_std)
-        if variance is not None and self.noise_ is not None:
-            variance = variance - self._assumed + np.square(self.noise_)
         if self._target_scaling is not None:
             mean = np.asarray(self._target_scaling.undo(mean))
-            variance = None if variance is None else variance * np.square(self._target_scaling.scale)
+        if variance is not None and isinstance(self.likelihood_, Gaussian):  # whose own variance is one for all
+            variance = variance - float(np.asarray(self.likelihood_.dispersion))
+        if variance is not None:
+            variance = variance * np.square(self._unit) + (0.0 if self.noise_ is None else np.square(self.noise_))
         mean = (mean[:, 0] if self._flat else mean).astype(self._dtype)
         if variance is None:
             return mean

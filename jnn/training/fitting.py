@@ -14,8 +14,7 @@ from jnn.likelihoods import Likelihood
 from jnn.networks import Network, Params
 from jnn.networks.base import leading_axes
 from jnn.optimizers import Optimizer
-from jnn.training import program as programs
-from jnn.training import streaming, visiting
+from jnn.training import program as programs, streaming, visiting
 from jnn.training.problem import Problem, aside, check_problem, lay_out
 from jnn.training.program import DIVERGED, RUNNING, Examples, Member, Program, Shared, State
 from jnn.training.result import FitResult

@@ -27,7 +27,6 @@ class Record(Observer):
         self.room = room
 
     def init(self, dtype: Any) -> Recorded:
-        """An empty record."""
         return Recorded(jnp.zeros(self.room, dtype), jnp.zeros(self.room, dtype), jnp.zeros(self.room, bool))
 
     def update(self, state: Recorded, seen: Observation) -> tuple[Recorded, Bool[Array, ""]]:
@@ -61,7 +60,6 @@ class KeepBest(Observer):
         self.first = first
 
     def init(self, dtype: Any) -> Best:
-        """The first hypothesis, for want of another."""
         return Best(self.first, jnp.zeros((), dtype), jnp.zeros((), int), jnp.asarray(False))
 
     def update(self, state: Best, seen: Observation) -> tuple[Best, Bool[Array, ""]]:
@@ -83,9 +81,7 @@ class Divergence(Observer):
     reason = "the training error, the validation risk or a parameter became NaN or infinite"
 
     def init(self, dtype: Any) -> tuple[()]:
-        """Nothing to remember."""
         return ()
 
     def update(self, state: tuple[()], seen: Observation) -> tuple[tuple[()], Bool[Array, ""]]:
-        """See whether everything is finite."""
         return state, ~jnp.asarray(seen.finite)

@@ -11,6 +11,7 @@ block of examples, `end`: data on the device are one block, data that stay on th
 """
 
 import functools
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -112,7 +113,32 @@ class State(NamedTuple):
 # --- before the first epoch
 
 
-@functools.partial(jax.jit, static_argnames="program")
+class Compiled:
+    """A training program, compiled for what its `Program` says.
+
+    On a CPU without LLVM's costlier passes, unless XLA_FLAGS says how far to optimize: that takes a third off the time
+    to compile, and nothing from the speed (`experiments/benchmarks/NOTES.md`). Inside of another program, as under
+    `jit` and `vmap`, that one's options hold.
+    """
+
+    def __init__(self, function: Callable[..., State]) -> None:
+        functools.update_wrapper(self, function)
+        self._plain: Any = jax.jit(function, static_argnames="program")
+        self._on_cpu = self._plain
+        if (level := "xla_backend_optimization_level") not in os.environ.get("XLA_FLAGS", ""):
+            self._on_cpu = jax.jit(function, static_argnames="program", compiler_options={level: 1})
+
+    def __call__(self, program: Program, *arguments: Any) -> State:
+        """Run it."""
+        alone = program.platform == "cpu" and not is_traced(arguments)
+        return (self._on_cpu if alone else self._plain)(program, *arguments)
+
+    def count(self) -> int:
+        """How many programs were compiled."""
+        return sum(compiled._cache_size() for compiled in {self._plain, self._on_cpu})
+
+
+@Compiled
 def start(program: Program, shared: Shared, member: Member) -> State:
     """The state before the first epoch: parameters drawn unless given, validation examples set aside."""
     init_key, split_key, epoch_key = jax.random.split(member.key, 3)
@@ -154,36 +180,13 @@ def _set_aside(program: Program, shared: Shared, member: Member, key: Array) -> 
 # --- the loop over epochs
 
 
-class Compiled:
-    """A training program, compiled for what its `Program` says.
-
-    On a CPU without LLVM's costlier passes: that takes a third off the time to compile, and nothing from the speed
-    (`experiments/benchmarks/NOTES.md`). Inside of another program, as under `jit` and `vmap`, that one's options hold.
-    """
-
-    def __init__(self, function: Callable[..., State]) -> None:
-        functools.update_wrapper(self, function)
-        self._plain: Any = jax.jit(function, static_argnames="program")
-        options = {"xla_backend_optimization_level": 1}
-        self._on_cpu: Any = jax.jit(function, static_argnames="program", compiler_options=options)
-
-    def __call__(self, program: Program, *arguments: Any) -> State:
-        """Run it."""
-        alone = program.platform == "cpu" and not is_traced(arguments)
-        return (self._on_cpu if alone else self._plain)(program, *arguments)
-
-    def count(self) -> int:
-        """How many programs were compiled."""
-        return self._on_cpu._cache_size() + self._plain._cache_size()
-
-
 @Compiled
 def run(program: Program, shared: Shared, member: Member, state: State, until: Array) -> State:
     """Train until the given epoch, or until a rule stops it."""
     return _loop(program, shared, member, state, lambda _, state: running(shared, state) & (state.epoch < until))
 
 
-@functools.partial(jax.jit, static_argnames="program")
+@Compiled
 def start_lanes(program: Program, shared: Shared, members: Member) -> State:
     """Members before their first epoch."""
     return jax.vmap(functools.partial(start, program, shared))(members)
@@ -349,50 +352,38 @@ def take(
     wide = total.dtype
     all_examples = block.count.astype(wide)
 
-    def step(number: Array | int, before: Pass) -> Pass:
-        x, y, v = block.examples
-        if program.batch_size is not None:
-            at = number * size
-            if block.order is None:
-                x, y, v = (
-                    None if leaf is None else jax.lax.dynamic_slice_in_dim(leaf, at, size) for leaf in block.examples
-                )
-            else:
-                rows = jax.lax.dynamic_slice_in_dim(block.order, at, size)
-                x, y, v = (None if leaf is None else leaf[rows] for leaf in block.examples)
-        present = jnp.clip(block.count - (block.first + number) * size, 0, size)
+    update = optax.with_extra_args_support(restored(member.optimizer)).update
+
+    def batch(number: Array | int, present: Array) -> Examples:
+        """The rows of a mini-batch, and what each of them counts."""
+        rows = block.examples
+        if program.batch_size is not None and block.order is not None:
+            order = jax.lax.dynamic_slice_in_dim(block.order, number * size, size)
+            rows = jax.tree.map(lambda leaf: leaf[order], rows)
+        elif program.batch_size is not None:
+            rows = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, number * size, size), rows)
         scale = all_examples / jnp.maximum(present, 1)
         if program.reduction == "mean":
             scale = scale / total
         counts = jnp.where(jnp.arange(size) < present, scale, 0).astype(program.dtype)
-        counts = counts if v is None else v.astype(program.dtype) * counts
+        return rows._replace(weights=counts if rows.weights is None else rows.weights.astype(program.dtype) * counts)
+
+    def step(number: Array | int, before: Pass) -> Pass:
+        present = jnp.clip(block.count - (block.first + number) * size, 0, size)
+        examples = batch(number, present)
         share = (present / all_examples).astype(program.dtype)
-        after = _updated(program, shared, member, total, packed, before, Examples(x, y, counts), share)
+        value, error, grads, value_fn = _evaluated(program, shared, member, total, packed, before.params, examples)
+        updates, optimizer = update(grads, before.optimizer, before.params, value=value, grad=grads, value_fn=value_fn)
+        gradient = before.gradient
+        if gradient is not None:
+            gradient = jax.tree.map(lambda s, g: s + share * g, gradient, grads)
+        params = optax.apply_updates(before.params, updates)
+        after = Pass(params, optimizer, before.error + share * error, gradient)
         return _select(present > 0, after, before) if program.ragged else after
 
     if program.batch_size is None:
         return step(0, before)
     return jax.lax.fori_loop(0, block.steps, step, before)
-
-
-def _updated(
-    program: Program,
-    shared: Shared,
-    member: Member,
-    total: Array,
-    packed: Packing,
-    before: Pass,
-    batch: Examples,
-    share: Array,
-) -> Pass:
-    """One update, by one mini-batch with what each of its examples counts; `share` is its share of all examples."""
-    update = optax.with_extra_args_support(restored(member.optimizer)).update
-    value, error, grads, value_fn = _evaluated(program, shared, member, total, packed, before.params, batch)
-    updates, optimizer = update(grads, before.optimizer, before.params, value=value, grad=grads, value_fn=value_fn)
-    gradient = before.gradient
-    if gradient is not None:
-        gradient = jax.tree.map(lambda s, g: s + share * g, gradient, grads)
-    return Pass(optax.apply_updates(before.params, updates), optimizer, before.error + share * error, gradient)
 
 
 def _evaluated(

@@ -1,7 +1,7 @@
 """What training returns."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.core
@@ -10,46 +10,20 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jnn.networks import Params
-from jnn.training.observers import Divergence, Recorded
+from jnn.training.observers import Divergence
 from jnn.training.program import DIVERGED, FIRST_RULE, RUNNING, State
 from jnn.training.structure import is_traced, restored
 
 Values = Float[Array | np.ndarray, "..."]
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class History:
-    """Risks per example, epoch after epoch; NaN for epochs that were not run, or that had no validation.
+class History(NamedTuple):
+    """Risks per example, epoch after epoch; NaN for epochs that were not run, or that had no validation."""
 
-    The arrays inside have more room than epochs, so that nothing is compiled for another number of these.
-
-    Attributes:
-        recorded: the arrays.
-        epochs: how many epochs were run.
-        limit: the most epochs that could have been run, which is how many are shown.
-    """
-
-    recorded: Recorded
-    epochs: Int[Array | np.ndarray, "*members"]
-    limit: int = field(metadata={"static": True})
-
-    @property
-    def train_error(self) -> Values:
-        """E / N over each epoch's examples, each as it was met, so before its own update: `(*members, limit)`."""
-        return self._shown(self.recorded.train_error, True)
-
-    @property
-    def validation_error(self) -> Values:
-        """E / N over the validation examples after each epoch: `(*members, limit)`."""
-        return self._shown(self.recorded.validation_error, self.recorded.validated)
-
-    def _shown(self, values: Any, there: Any) -> Any:
-        xp: Any = jnp if is_traced(values) else np
-        values, epochs = xp.asarray(values)[..., : self.limit], xp.asarray(self.epochs)[..., None]
-        run = np.arange(self.limit).reshape((1,) * (values.ndim - 1) + (-1,)) < epochs
-        run = run if there is True else run & xp.asarray(there)[..., : self.limit]
-        return xp.where(run, values, xp.asarray(np.nan, values.dtype))
+    train_error: Values
+    """E / N over each epoch's examples, each as it was met, so before its own update: `(*members, limit)`."""
+    validation_error: Values
+    """E / N over the validation examples after each epoch: `(*members, limit)`."""
 
 
 @jax.tree_util.register_dataclass
@@ -82,7 +56,17 @@ class FitResult:
     @property
     def history(self) -> History:
         """Risks by epoch."""
-        return History(self.state.record, self.state.epoch, self.limit)
+        train, validation, validated = self.state.record
+        xp: Any = jnp if is_traced(self.state) else np  # NumPy has no program to compile for another limit
+
+        epochs = xp.asarray(self.epochs)[..., None]
+        run = np.arange(self.limit).reshape((1,) * (epochs.ndim - 1) + (-1,)) < epochs
+
+        def shown(values: Any, there: Any) -> Any:
+            values = xp.asarray(values)[..., : self.limit]
+            return xp.where(there, values, xp.asarray(np.nan, values.dtype))
+
+        return History(shown(train, run), shown(validation, run & xp.asarray(validated)[..., : self.limit]))
 
     @property
     def epochs(self) -> Int[Array | np.ndarray, "*members"]:

@@ -2,6 +2,7 @@
 `ensembles.cross_validate` and the estimators alike.
 """
 
+import contextlib
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -177,16 +178,11 @@ def _check_mask(network: Network, mask: Params | None) -> None:
             f"got {jax.tree.structure(mask)}"
         )
     for (path, like), leaf in zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(mask), strict=True):
-        if not _broadcasts(np.shape(leaf), like.shape):
-            where = jax.tree_util.keystr(path)
-            raise ValueError(f"expected mask{where} of shape {like.shape}, as network.init gives; got {np.shape(leaf)}")
-
-
-def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
-    try:
-        return np.broadcast_shapes(shape, to) == to
-    except ValueError:
-        return False
+        with contextlib.suppress(ValueError):
+            if np.broadcast_shapes(np.shape(leaf), like.shape) == like.shape:
+                continue
+        where = jax.tree_util.keystr(path)
+        raise ValueError(f"expected mask{where} of shape {like.shape}, as network.init gives; got {np.shape(leaf)}")
 
 
 def warn_of_thresholds(network: Network, stacklevel: int) -> None:

@@ -52,6 +52,21 @@ class StoppingRule(Observer):
     needs_gradient: ClassVar[bool] = False
     says: ClassVar[str]
     """The reason, with the fields' names in braces."""
+    positive: ClassVar[tuple[str, ...]] = ()
+    """Fields that must be > 0."""
+    counted: ClassVar[tuple[str, ...]] = ()
+    """Fields that must be integers of at least 1."""
+
+    def __post_init__(self) -> None:
+        # JAX builds rules again from leaves of all kinds: only what is a number by now is looked at.
+        known = {name: value for name, value in vars(self).items() if _known(value)}
+        for name in known.keys() & self.positive:
+            if isinstance(known[name], (str, bool)) or not np.all(np.asarray(known[name]) > 0):
+                raise ValueError(f"expected {name} > 0, got {known[name]}")
+        for name in known.keys() & self.counted:
+            numbers = np.asarray(known[name])
+            if not np.issubdtype(numbers.dtype, np.integer) or not np.all(numbers >= 1):
+                raise ValueError(f"expected {name} as an integer of at least 1, got {known[name]!r}")
 
     @property
     def reason(self) -> str:
@@ -75,26 +90,10 @@ def rule(*structure: str) -> Callable[[R], R]:
     return decorate
 
 
-# JAX builds rules again from leaves of all kinds: only what is a number by now is looked at.
-
-
 def _known(value: Any) -> bool:
     return isinstance(value, (str, bool, int, float, np.number, np.ndarray, jax.Array)) and not isinstance(
         value, jax.core.Tracer
     )
-
-
-def _positive(value: Any, name: str) -> None:
-    if _known(value) and (isinstance(value, (str, bool)) or not np.all(np.asarray(value) > 0)):
-        raise ValueError(f"expected {name} > 0, got {value}")
-
-
-def _positive_integer(value: Any, name: str) -> None:
-    if not _known(value):
-        return
-    numbers = np.asarray(value)
-    if isinstance(value, bool) or not np.issubdtype(numbers.dtype, np.integer) or not np.all(numbers >= 1):
-        raise ValueError(f"expected {name} as an integer of at least 1, got {value!r}")
 
 
 def _shown(value: Any) -> str:
@@ -138,9 +137,10 @@ class Patience(StoppingRule):
     min_delta: Any = 0.0
     monitor: Literal["validation", "train"] = "validation"
     says: ClassVar[str] = "the {monitor} risk did not fall for {epochs} epochs"
+    counted: ClassVar[tuple[str, ...]] = ("epochs",)
 
     def __post_init__(self) -> None:
-        _positive_integer(self.epochs, "epochs")
+        super().__post_init__()
         if self.monitor not in ("validation", "train"):
             raise ValueError(f'expected monitor "validation" or "train", got {self.monitor!r}')
 
@@ -150,11 +150,9 @@ class Patience(StoppingRule):
         return self.monitor == "validation"
 
     def init(self, dtype: Any) -> Any:
-        """The lowest risk and its epoch."""
         return _lowest(dtype)
 
     def update(self, state: Any, seen: Observation) -> tuple[Any, Bool[Array, ""]]:
-        """Compare with the lowest risk."""
         watched = self.needs_validation
         there = jnp.asarray(seen.validated if watched else True)
         state = _lower(state, seen.validation_error if watched else seen.train_error, there, seen.epoch, self.min_delta)
@@ -168,16 +166,12 @@ class GeneralizationLoss(StoppingRule):
     alpha: Any = 5.0
     says: ClassVar[str] = "the generalization loss GL exceeded {alpha}"
     needs_validation: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        _positive(self.alpha, "alpha")
+    positive: ClassVar[tuple[str, ...]] = ("alpha",)
 
     def init(self, dtype: Any) -> Any:
-        """The lowest validation risk."""
         return _lowest(dtype)
 
     def update(self, state: Any, seen: Observation) -> tuple[Any, Bool[Array, ""]]:
-        """Compare with the lowest risk."""
         state = _lower(state, seen.validation_error, jnp.asarray(seen.validated), seen.epoch)
         return state, seen.validated & (_loss(seen.validation_error, state) > self.alpha * state.risk)
 
@@ -197,18 +191,32 @@ class _Strip(NamedTuple):
     lowest: Lowest
 
 
-def _put(strip: _Strip, seen: Observation) -> _Strip:
-    place = (seen.epoch - 1) % len(strip.errors)
-    return strip._replace(errors=strip.errors.at[place].set(seen.train_error))
-
-
 def _progress(errors: Array) -> Array:
     """P_k · min E_tr = 1000 (Σ E_tr / k − min E_tr) over the strip of the last k training errors."""
     return 1000 * (jnp.mean(errors) - jnp.min(errors))
 
 
+class _AtStrips(StoppingRule):
+    """Judges at the end of each strip of k epochs."""
+
+    strip: int
+    counted: ClassVar[tuple[str, ...]] = ("strip",)
+
+    @abc.abstractmethod
+    def _stops(self, strip: _Strip, seen: Observation) -> Any:
+        """Whether to stop at the end of this strip."""
+
+    def init(self, dtype: Any) -> _Strip:
+        return _Strip(jnp.zeros(self.strip, dtype), _lowest(dtype))
+
+    def update(self, state: _Strip, seen: Observation) -> tuple[_Strip, Bool[Array, ""]]:
+        errors = state.errors.at[(seen.epoch - 1) % self.strip].set(seen.train_error)
+        state = _Strip(errors, _lower(state.lowest, seen.validation_error, jnp.asarray(seen.validated), seen.epoch))
+        return state, (seen.epoch % self.strip == 0) & self._stops(state, seen)
+
+
 @rule("strip")
-class TrainingProgress(StoppingRule):
+class TrainingProgress(_AtStrips):
     """Stop at the end of a strip of k epochs with P_k(t) = 1000 (Σ E_tr / (k min E_tr) − 1) < threshold.
 
     Both the sum and the minimum are over the strip (Prechelt's training progress; Proben1: k = 5, threshold 0.1).
@@ -217,24 +225,14 @@ class TrainingProgress(StoppingRule):
     threshold: Any = 0.1
     strip: int = 5
     says: ClassVar[str] = "the training progress P_{strip} fell below {threshold}"
+    positive: ClassVar[tuple[str, ...]] = ("threshold",)
 
-    def __post_init__(self) -> None:
-        _positive(self.threshold, "threshold")
-        _positive_integer(self.strip, "strip")
-
-    def init(self, dtype: Any) -> Any:
-        """An empty strip."""
-        return _Strip(jnp.zeros(self.strip, dtype), _lowest(dtype))
-
-    def update(self, state: Any, seen: Observation) -> tuple[Any, Bool[Array, ""]]:
-        """Judge at the end of each strip."""
-        state = _put(state, seen)
-        little = _progress(state.errors) < self.threshold * jnp.min(state.errors)
-        return state, (seen.epoch % self.strip == 0) & little
+    def _stops(self, strip: _Strip, seen: Observation) -> Any:
+        return _progress(strip.errors) < self.threshold * jnp.min(strip.errors)
 
 
 @rule("strip")
-class ProgressQuotient(StoppingRule):
+class ProgressQuotient(_AtStrips):
     """Stop at the end of a strip of k epochs with GL(t) / P_k(t) > alpha (Prechelt's PQ_α).
 
     Overfitting is borne longer while the training error still falls fast. Judged where a strip's end is also an epoch
@@ -244,24 +242,13 @@ class ProgressQuotient(StoppingRule):
     alpha: Any = 0.5
     strip: int = 5
     says: ClassVar[str] = "the quotient PQ of generalization loss and training progress exceeded {alpha}"
+    positive: ClassVar[tuple[str, ...]] = ("alpha",)
     needs_validation: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        _positive(self.alpha, "alpha")
-        _positive_integer(self.strip, "strip")
-
-    def init(self, dtype: Any) -> Any:
-        """An empty strip."""
-        return _Strip(jnp.zeros(self.strip, dtype), _lowest(dtype))
-
-    def update(self, state: Any, seen: Observation) -> tuple[Any, Bool[Array, ""]]:
-        """Judge at the end of each strip."""
-        state = _put(state, seen)
-        lowest = _lower(state.lowest, seen.validation_error, jnp.asarray(seen.validated), seen.epoch)
+    def _stops(self, strip: _Strip, seen: Observation) -> Any:
         # GL > α P rather than GL / P > α, with both denominators: P is zero when training stands still.
-        loss = _loss(seen.validation_error, lowest) * jnp.min(state.errors)
-        exceeded = loss > self.alpha * _progress(state.errors) * lowest.risk
-        return _Strip(state.errors, lowest), (seen.epoch % self.strip == 0) & seen.validated & exceeded
+        loss = _loss(seen.validation_error, strip.lowest) * jnp.min(strip.errors)
+        return seen.validated & (loss > self.alpha * _progress(strip.errors) * strip.lowest.risk)
 
 
 @rule()
@@ -271,14 +258,10 @@ class GradientNorm(StoppingRule):
     tolerance: Any = 1e-5
     says: ClassVar[str] = "the gradient's norm fell to {tolerance}"
     needs_gradient: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        _positive(self.tolerance, "tolerance")
+    positive: ClassVar[tuple[str, ...]] = ("tolerance",)
 
     def init(self, dtype: Any) -> Any:
-        """Nothing to remember."""
         return ()
 
     def update(self, state: Any, seen: Observation) -> tuple[Any, Bool[Array, ""]]:
-        """Compare the norm."""
         return state, seen.gradient_norm <= self.tolerance

@@ -1,5 +1,7 @@
 """Other numbers compile nothing, other sizes seldom: a selection of what the command counts."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,8 @@ CHOSEN = {
     "MLPRegressor, sgd": {"momentum", "tol", "weight decay"},
 }
 """Those of one kind have one program together, but for its first fit."""
+
+EARLY = functools.partial(compilations.ESTIMATORS["MLPClassifier"], max_iter=2, early_stopping=True)
 
 
 @pytest.mark.parametrize("of", CHOSEN)
@@ -30,10 +34,11 @@ def test_other_numbers_compile_nothing(of: str) -> None:
         ("rows", (200, 201, 207, 208), lambda rows: compilations.by_fit(rows=rows)),
         ("epochs", (70, 100, 128), lambda epochs: compilations.by_fit(epochs=epochs)),
         ("members", (5, 6), compilations.by_ensemble),
+        ("rows held out", (60, 61), lambda rows: EARLY(rows=rows)),
     ],
 )
-def test_sizes_share_programs(what, values, fit) -> None:
-    assert compilations.measure(Series("", what, values, fit)).training == 0
+def test_sizes_share_programs_of_every_kind(what, values, fit) -> None:
+    assert compilations.measure(Series("", what, values, fit)).all == 0
 
 
 def test_what_is_compiled_is_counted() -> None:

@@ -262,7 +262,7 @@ def test_in_a_pipeline_and_a_grid() -> None:
 
 def test_sizes_are_few_and_not_much_too_large() -> None:
     for n in range(1, 5000):
-        assert n <= rounded_up(n, COARSE) <= n * 9 / 8 + 1
+        assert n <= rounded_up(n, COARSE) <= n * 5 / 4 + 1
         assert n <= rounded_up(n, FINE) < 1.03 * n
     assert len({rounded_up(n) for n in range(200, 250)}) <= 5
     assert len({rounded_up(n) for n in range(1000, 1201)}) <= 5
@@ -273,7 +273,7 @@ def test_new_numbers_and_nearly_as_many_examples_compile_nothing() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             kind(**{**SMALL, "max_iter": 3, **changes}).fit(X[:n], Y[:n])
-        return run_lanes.count(), start_lanes._cache_size()
+        return run_lanes.count(), start_lanes.count()
 
     for solver in ({"solver": "adam"}, {"solver": "sgd", "batch_size": 50}):
         once = fitted(**solver)
@@ -284,6 +284,15 @@ def test_new_numbers_and_nearly_as_many_examples_compile_nothing() -> None:
             assert fitted(**solver, **changed) == once, changed
     recipe = fitted(max_iter="auto")
     assert fitted(max_iter="auto", n=147, learning_rate_init=0.1) == recipe
+
+
+def test_noise_is_in_the_targets_units() -> None:
+    one, thousand = (MLPRegressor(**SMALL).fit(XR, factor * YR) for factor in (1, 1000))
+    np.testing.assert_allclose(thousand.noise_, 1000 * one.noise_, rtol=1e-3)  # float32
+    deviation, wide = (model.predict(XR, return_std=True)[1] for model in (one, thousand))
+    np.testing.assert_allclose(wide, 1000 * deviation, rtol=1e-3)
+    assert (deviation >= one.noise_).all()
+    assert 0.5 < one.noise_[0] / np.std(YR - one.predict(XR)) < 3
 
 
 def test_inverse_scaling_is_scikit_learns() -> None:
