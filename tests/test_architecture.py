@@ -120,8 +120,8 @@ def test_docstring_examples(path):
 
 def readme_blocks():
     """(code, printed) of each python block of the READMEs that is followed by a text block with its output."""
-    text = "".join(path.read_text() for path in (ROOT / "README.md", PACKAGE / "gradcheck" / "README.md"))
-    return re.findall(r"```python\n(.*?)```\s*```text\n(.*?)```", text, flags=re.DOTALL)
+    text = "".join(path.read_text() for path in (ROOT / "README.md", *sorted(PACKAGE.rglob("README.md"))))
+    return re.findall(r"```python\n((?:(?!```).)*?)```\s*```text\n(.*?)```", text, flags=re.DOTALL)
 
 
 @pytest.mark.parametrize("number", range(len(readme_blocks())))
@@ -144,7 +144,7 @@ def test_readme_examples_print_what_the_readme_shows(number):
 
 def test_readme_map_names_functions_and_tests_that_exist():
     """Each row of the equation map: `jnn...` resolves, and the file and test function are there."""
-    table = (ROOT / "README.md").read_text().split("## Every equation")[1].split("\n## ")[0]
+    table = (PACKAGE / "README.md").read_text().split("## Every equation")[1].split("\n## ")[0]
     rows = re.findall(r"^\|.*`jnn\..*\|\s*$", table, flags=re.MULTILINE)
     assert len(rows) >= 25
     for row in rows:
