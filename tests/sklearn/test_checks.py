@@ -38,4 +38,8 @@ def run(estimator, check) -> None:
         # Weights and repetitions give the same sums, but not the same mini-batches and folds: as for its own
         # perceptrons, scikit-learn's check is for the solver that has neither.
         estimator = clone(estimator).set_params(solver="lbfgs")
+    if "subset_invariance" in str(check):
+        # One row and thirty are worked on by other programs, and where XLA does not optimize (see `conftest`) they
+        # differ in float32 by more than the check allows.
+        estimator = clone(estimator).set_params(dtype="float64")
     check(estimator)
