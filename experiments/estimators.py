@@ -38,8 +38,7 @@ from sklearn.ensemble import (
 )
 from sklearn.metrics import log_loss
 from sklearn.model_selection import RepeatedKFold, RepeatedStratifiedKFold
-from sklearn.neural_network import MLPClassifier as ScikitLearnsMLPClassifier
-from sklearn.neural_network import MLPRegressor as ScikitLearnsMLPRegressor
+from sklearn.neural_network import MLPClassifier as ScikitLearnsMLPClassifier, MLPRegressor as ScikitLearnsMLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 

@@ -31,9 +31,7 @@ from typing import Any
 
 import pytest
 
-from jnn.gradcheck import check as _check
-from jnn.gradcheck import check_rules as _check_rules
-from jnn.gradcheck import compare as _compare
+from jnn.gradcheck import check as _check, check_rules as _check_rules, compare as _compare
 from jnn.gradcheck.report import ALLOWABLE, GradientError, Report
 
 # Long enough for most test names, short enough for every file system.

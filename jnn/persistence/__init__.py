@@ -4,16 +4,15 @@
 graph for ONNX runtimes. To go on with an interrupted training, keep the `FitResult` with orbax instead.
 """
 
-from jnn.model import MismatchError as MismatchError
-from jnn.model import Model as Model
-from jnn.persistence.errors import DamagedFileError as DamagedFileError
-from jnn.persistence.errors import ForeignFileError as ForeignFileError
-from jnn.persistence.errors import MissingFileError as MissingFileError
-from jnn.persistence.errors import NewerFileError as NewerFileError
-from jnn.persistence.errors import PersistenceError as PersistenceError
-from jnn.persistence.errors import PrecisionError as PrecisionError
-from jnn.persistence.errors import UnsupportedError as UnsupportedError
-from jnn.persistence.exporting import export as export
-from jnn.persistence.exporting import export_onnx as export_onnx
-from jnn.persistence.saving import load as load
-from jnn.persistence.saving import save as save
+from jnn.model import MismatchError as MismatchError, Model as Model
+from jnn.persistence.errors import (
+    DamagedFileError as DamagedFileError,
+    ForeignFileError as ForeignFileError,
+    MissingFileError as MissingFileError,
+    NewerFileError as NewerFileError,
+    PersistenceError as PersistenceError,
+    PrecisionError as PrecisionError,
+    UnsupportedError as UnsupportedError,
+)
+from jnn.persistence.exporting import export as export, export_onnx as export_onnx
+from jnn.persistence.saving import load as load, save as save

@@ -14,8 +14,8 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from experiments.benchmarks import __main__ as command
 from experiments.benchmarks import (
+    __main__ as command,
     accuracy,
     bare_loop,
     bounds,

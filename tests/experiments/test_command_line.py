@@ -10,8 +10,7 @@ import pytest
 from matplotlib.axes import Axes
 from rich.console import Console
 
-from experiments import __main__ as entry
-from experiments import command_line, drawing, report
+from experiments import __main__ as entry, command_line, drawing, report
 from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict
 
 

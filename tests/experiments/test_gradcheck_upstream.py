@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.gradcheck_upstream import __main__ as experiment
-from experiments.gradcheck_upstream import explained, scan
+from experiments.gradcheck_upstream import __main__ as experiment, explained, scan
 from experiments.gradcheck_upstream.__main__ import LIBRARIES, Result, Target
 from experiments.gradcheck_upstream.explained import EXPLANATIONS, Explanation
 from experiments.gradcheck_upstream.target import at, elementwise, vector

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments.proben1 import __main__ as entry
-from experiments.proben1 import command_line, comparison, files, measures, printing, published, study
+from experiments.proben1 import __main__ as entry, command_line, comparison, files, measures, printing, published, study
 from experiments.proben1.comparison import Sample
 
 HEADER = {

@@ -11,8 +11,7 @@ from jax import lax
 from jax.custom_derivatives import linear_call
 from jax.extend import core
 from jax.interpreters import ad, mlir
-from jax.sharding import Mesh
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh, PartitionSpec as P
 
 from jnn import gradcheck
 from jnn.gradcheck import check, check_rules, compare

@@ -9,8 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from jnn.gradcheck import Check, Element, LeafEvidence, Mutation, Report, RuleReport, check, check_rules
-from jnn.gradcheck.report import ErrorByElement, StepCurve, html
-from jnn.gradcheck.report import svg as _svg
+from jnn.gradcheck.report import ErrorByElement, StepCurve, html, svg as _svg
 
 from .rules import numbers, right_product, wrong_product
 

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jnn import activations
-from jnn import likelihoods as lk
+from jnn import activations, likelihoods as lk
 
 
 @dataclass(frozen=True)

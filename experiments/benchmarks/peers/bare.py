@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmarks import bare_loop
-from experiments.benchmarks.peers.jaxes import device as device
-from experiments.benchmarks.peers.jaxes import versions as _versions
+from experiments.benchmarks.peers.jaxes import device as device, versions as _versions
 from experiments.benchmarks.workloads import Data, Setting, Train, Trained, Workload
 
 

@@ -8,9 +8,7 @@ import jax
 import networkx as nx
 
 from experiments.benchmarks.peers.equinox_optax import loop
-from experiments.benchmarks.peers.jaxes import ACTIVATIONS
-from experiments.benchmarks.peers.jaxes import device as device
-from experiments.benchmarks.peers.jaxes import versions as _versions
+from experiments.benchmarks.peers.jaxes import ACTIVATIONS, device as device, versions as _versions
 from experiments.benchmarks.workloads import Data, Setting, Train, Workload
 
 

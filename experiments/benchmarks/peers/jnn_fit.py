@@ -9,8 +9,7 @@ import numpy as np
 import optax
 
 import jnn
-from experiments.benchmarks.peers.jaxes import device as device
-from experiments.benchmarks.peers.jaxes import versions as _versions
+from experiments.benchmarks.peers.jaxes import device as device, versions as _versions
 from experiments.benchmarks.workloads import ALONE, Data, Setting, Train, Trained, Unavailable, Workload
 from jnn import likelihoods, stopping
 

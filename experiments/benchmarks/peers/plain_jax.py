@@ -7,9 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.benchmarks.peers.jaxes import ACTIVATIONS, mean_loss, optimizer
-from experiments.benchmarks.peers.jaxes import device as device
-from experiments.benchmarks.peers.jaxes import versions as _versions
+from experiments.benchmarks.peers.jaxes import (
+    ACTIVATIONS,
+    device as device,
+    mean_loss,
+    optimizer,
+    versions as _versions,
+)
 from experiments.benchmarks.workloads import Data, Setting, Train, Trained, Workload, minibatches
 
 

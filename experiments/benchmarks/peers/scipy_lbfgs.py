@@ -10,9 +10,7 @@ import scipy
 import scipy.optimize
 import threadpoolctl
 
-from experiments.benchmarks.peers.jaxes import device as device
-from experiments.benchmarks.peers.jaxes import mean_loss
-from experiments.benchmarks.peers.jaxes import versions as _versions
+from experiments.benchmarks.peers.jaxes import device as device, mean_loss, versions as _versions
 from experiments.benchmarks.peers.plain_jax import apply_network, init
 from experiments.benchmarks.workloads import Data, Setting, Train, Trained, Workload
 

@@ -7,15 +7,7 @@ from jax import lax
 from .case import KINK, array, bf16, f32, hard, i32, integers, jvp, normal, spd, uniform, vjp
 from .pairs_kinks import group_norms, key_bias, margins, norm, scaled_direction, shifted_softmax, standardized
 from .pairs_second import jvp_by_need, zero_tangent
-from .pairs_solvers import (
-    agm,
-    bisect,
-    cubic_formula,
-    cubic_root,
-    euler_loop,
-    gapped,
-    vectors,
-)
+from .pairs_solvers import agm, bisect, cubic_formula, cubic_root, euler_loop, gapped, vectors
 
 STAIRS = "staircases"
 LOOPS = "while loops"
