@@ -15,12 +15,13 @@ from jnn import schedules
 from jnn.networks.base import Hidden
 from jnn.optimizers import Optimizer, adam, parametrized, steepest_descent
 from jnn.training import Settings, stopping
-from jnn.training.structure import COARSE, LEAST, rounded_up
+from jnn.training.splitting import held_out_count
+from jnn.training.structure import COARSE, rounded_up
 
 AUTO = "auto"
 
 RECIPE: dict[str, Any] = {"activation": "silu", "alpha": 1.0, "learning_rate_init": 0.02, "members": 8}
-HIDDEN, HIDDEN_FOR_FEW, FEW = (64, 64), (32, 32), 400
+HIDDEN, HIDDEN_FOR_FEW, FEW, FEWEST = (64, 64), (32, 32), 400, 64
 LAST_RATE, BATCH_SIZE, UPDATES, EPOCHS = 0.02, 32, 1000, (40, 100)
 """The recipe's numbers, the same for all data but for the smaller networks of `FEW` examples, as good there and
 faster. Chosen by hand on some thirty sets of the KEEL collection; `experiments/estimators.py` shows what they reach."""
@@ -66,8 +67,8 @@ def make_plan(
     auto = {name for name, value in parameters.items() if isinstance(value, str) and value == AUTO}
     recipe = solver == "adam" and {"max_iter", "early_stopping"} <= auto and not (own_optimizer or streaming)
     lbfgs = solver == "lbfgs" and not own_optimizer
-    # Decided by a size that data of nearly as many examples share, as they are to share a program.
-    size = rounded_up(examples, COARSE, LEAST)
+    # What is compiled for is decided by a size that data of nearly as many examples share, as they are to share it.
+    size = rounded_up(examples, COARSE, FEWEST)
     defaults = {**RECIPE, "hidden_layer_sizes": HIDDEN_FOR_FEW if size <= FEW else HIDDEN} if recipe else SCIKIT_LEARNS
     given: dict[str, Any] = {**parameters, **{name: defaults.get(name) for name in auto}}
     if own_validation and lbfgs:
@@ -80,7 +81,7 @@ def make_plan(
     tol = 1e-4 if given["tol"] is None else float(given["tol"] * loss_unit)
     validation = "own" if own_validation else _held_out(given, examples, recipe, lbfgs or streaming)
     if recipe:
-        settings = _recipe(given, size, validation)
+        settings = _recipe(given, size, examples, validation)
     else:
         settings = _as_in_scikit_learn(given, examples, validation, tol, streaming)
     hidden = np.atleast_1d(np.asarray(given["hidden_layer_sizes"]))
@@ -112,11 +113,13 @@ def _held_out(given: Mapping[str, Any], examples: int, recipe: bool, never: bool
     return given["validation_fraction"] if wanted else None
 
 
-def _recipe(given: Mapping[str, Any], size: int, validation: Validation) -> Settings:
-    rows = size - size // given["members"] if validation == "folds" else size
+def _recipe(given: Mapping[str, Any], size: int, examples: int, validation: Validation) -> Settings:
+    rows, trained = (n - n // given["members"] if validation == "folds" else n for n in (size, examples))
+    if isinstance(validation, float):
+        trained -= held_out_count(examples, validation)
     # About `BATCH_SIZE`, such that the last mini-batch is not a few examples with the weight of many.
     batch_size = int(given["batch_size"] or -(-rows // max(1, round(rows / BATCH_SIZE))))
-    steps = -(-rows // batch_size)
+    steps = -(-trained // batch_size)  # of the examples that there are: the rate is to reach its end
     epochs = int(np.clip(UPDATES // steps, *EPOCHS))
     rate = schedules.cosine(given["learning_rate_init"], float(steps * epochs), LAST_RATE)
     patience = given["n_iter_no_change"] or math.inf

@@ -17,7 +17,7 @@ from jnn.likelihoods import Bernoulli, Categorical, Likelihood
 from jnn.networks import Network, Params
 from jnn.training.program import Examples, Program, Shared
 from jnn.training.splitting import Rows, held_out_count
-from jnn.training.structure import COARSE, FINE, LEAST, LEAST_VALIDATED, MEDIUM, room_for, rounded_up
+from jnn.training.structure import COARSE, FINE, LEAST, LEAST_VALIDATED, room_for, rounded_up
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,7 +274,7 @@ def _filled_validation(problem: Problem) -> Examples | None:
     if problem.validation is None:
         return None
     x, y, weights = problem.validation
-    size = rounded_up(len(x), MEDIUM, LEAST_VALIDATED)
+    size = rounded_up(len(x), COARSE, LEAST_VALIDATED)
     weights = np.ones(len(x), problem.dtype) if weights is None else weights
     missing = [(0, size - len(x))]
     weights = jnp.pad(weights, missing) if isinstance(weights, Array) else np.pad(weights, missing)

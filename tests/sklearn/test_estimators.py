@@ -262,7 +262,7 @@ def test_in_a_pipeline_and_a_grid() -> None:
 
 def test_sizes_are_few_and_not_much_too_large() -> None:
     for n in range(1, 5000):
-        assert n <= rounded_up(n, COARSE) <= n * 5 / 4 + 1
+        assert n <= rounded_up(n, COARSE) <= n * 9 / 8 + 1
         assert n <= rounded_up(n, FINE) < 1.03 * n
     assert len({rounded_up(n) for n in range(200, 250)}) <= 5
     assert len({rounded_up(n) for n in range(1000, 1201)}) <= 5
@@ -293,6 +293,16 @@ def test_noise_is_in_the_targets_units() -> None:
     np.testing.assert_allclose(wide, 1000 * deviation, rtol=1e-3)
     assert (deviation >= one.noise_).all()
     assert 0.5 < one.noise_[0] / np.std(YR - one.predict(XR)) < 3
+
+
+@pytest.mark.parametrize("n", [12, 50, 150, 241, 1000])
+@pytest.mark.parametrize("members", [1, 4])
+def test_the_recipes_rate_ends_with_the_last_step(n: int, members: int) -> None:
+    """The examples that there are decide it, not the size that they are filled up to."""
+    plan = make_plan(MLPClassifier(members=members).get_params(), n, own_validation=False)
+    trained = n - n // members if members > 1 else n - (round(0.1 * n) if n >= 20 else 0)
+    steps = plan.settings["epochs"] * -(-trained // plan.settings["batch_size"])
+    assert float(plan.settings["optimizer"].numbers["learning_rate"].updates) == steps
 
 
 def test_inverse_scaling_is_scikit_learns() -> None:

@@ -1,6 +1,7 @@
 """Holding examples out: exact sizes, exact class shares, every example equally likely."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from jnn.training.splitting import held_out_count, split
+from jnn.training.splitting import held_out_count, shuffled, split
 
 jitted = functools.partial(jax.jit, static_argnums=(1, 2))(split)
 
@@ -85,3 +86,23 @@ def test_empty_parts_are_refused(count, fraction, message, key):
         held_out_count(count, fraction)
     with pytest.raises(ValueError, match=message):
         split(key, count, fraction)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 100, 2000, 2048, 2049])
+def test_an_order_is_that_of_its_random_numbers_whatever_the_size(count):
+    """A stable sort by NumPy, of as many bits; on both sides of 2,048, where the way of sorting changes."""
+    bits = min(31, max(21, 2 * (count - 1).bit_length() - 1))
+    for size in (count, count + 1, count + 60, 2 * count + 1000):
+        key = jax.random.fold_in(jax.random.key(0), count)
+        numbers = np.asarray(jax.random.bits(key, (size,), np.uint32))[:count] >> np.uint32(32 - bits)
+        expected = [*np.argsort(numbers, kind="stable"), *range(count, size)]
+        np.testing.assert_array_equal(jax.jit(shuffled, static_argnums=1)(key, size, count), expected)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_every_order_is_equally_likely(count):
+    orders = jax.vmap(lambda key: shuffled(key, count))(jax.random.split(jax.random.key(count), 24_000))
+    _, found = np.unique(np.asarray(orders), axis=0, return_counts=True)
+    expected = 24_000 / math.factorial(count)
+    assert len(found) == math.factorial(count)
+    assert (np.abs(found - expected) < 5 * np.sqrt(expected)).all()  # five standard deviations
