@@ -34,7 +34,7 @@ def test_other_numbers_compile_nothing(of: str) -> None:
         ("rows", (200, 201, 207, 208), lambda rows: compilations.by_fit(rows=rows)),
         ("epochs", (70, 100, 128), lambda epochs: compilations.by_fit(epochs=epochs)),
         ("members", (5, 6), compilations.by_ensemble),
-        ("rows held out", (60, 61), lambda rows: EARLY(rows=rows)),
+        ("rows held out", (61, 64), lambda rows: EARLY(rows=rows)),
     ],
 )
 def test_sizes_share_programs_of_every_kind(what, values, fit) -> None:
