@@ -154,10 +154,11 @@ class Model:
     @functools.cached_property
     def _members_first(self) -> Params:
         """The parameters on the device, with one axis over the members."""
+        members = len(self.members)  # before: what finds shapes only would be computed in the context below
         traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(self.params))
         # Else, inside of another program, what is cached would be a part of that.
         with contextlib.nullcontext() if traced else jax.ensure_compile_time_eval():
-            return _flattened(self.params, len(self.members))
+            return _flattened(self.params, members)
 
     @property
     def _dtype(self) -> Any:

@@ -169,7 +169,7 @@ class MLP(Saved, BaseEstimator):
             with self._settings():
                 z = self._prepared(x)
                 seed = int(self._random.randint(np.iinfo(np.int32).max))
-                key, fold_key = jax.random.split(jax.random.key(seed))
+                key, fold_key = _two_keys(seed)
                 rows, held_out = self._divided(plan, fold_key, y)
                 start = self._last if goes_on else None
                 if plan.lbfgs:
@@ -404,6 +404,11 @@ class MLP(Saved, BaseEstimator):
 
 
 NOT_FINITE = "Solver produced non-finite parameter weights. The input data may contain large values: preprocess it."
+
+
+@jax.jit  # one program for the first result to wait for, in place of three
+def _two_keys(seed: Any) -> tuple[Any, Any]:
+    return tuple(jax.random.split(jax.random.key(seed)))
 
 
 def _resumable(result: FitResult) -> FitResult:

@@ -5,8 +5,11 @@ import functools
 import numpy as np
 import pytest
 
+import jnn
 from experiments.benchmarks import compilations
 from experiments.benchmarks.compilations import Found, Series
+from jnn import likelihoods
+from jnn.model import Model
 
 CHOSEN = {
     "fit": {"learning rate", "weight decay", "patience", "GL's threshold", "tol", "validate_every", "seed"},
@@ -65,3 +68,14 @@ def test_the_table_tells_what_is_not_met() -> None:
     rows = compilations.table(found).rows
     assert rows[0] == ("fit: rows", "4", "3", "3", "9", "29.0", "30")
     assert rows[1][0] == "fit: rows  (not met)"
+
+
+def test_the_first_prediction_of_a_model_compiles_itself_and_the_layout_of_the_parameters() -> None:
+    network = jnn.mlp([7, 5, 3], "sigmoid")  # of no other test
+    sizes = [(7, 5), (5, 3)]
+    params = tuple({"W": np.ones((2, m, n), np.float32), "b": np.ones((2, n), np.float32)} for m, n in sizes)
+    model = Model(network, likelihoods.Categorical(), params)
+    with compilations.compilations() as found:
+        model.mean(np.ones((4, 7), np.float32))
+    assert found["_mean"] == 1
+    assert set(found) <= {"_mean", "reshape", "stage"}, found  # what finds the parameters' shapes computes nothing
