@@ -30,7 +30,7 @@ import jnn
 CACHE
 network = jnn.mlp([64, 100, 10])
 result = jnn.fit(network, jnn.likelihoods.Categorical(), x, y, key=jax.random.key(seed)OPTIONS)
-predicted = network.apply(result.params, x_test).argmax(axis=1)
+predicted = np.asarray(network.apply(result.params, x_test)).argmax(axis=1)
 """
 
 _SKLEARN = """
@@ -77,7 +77,7 @@ for epoch in range(EPOCHS):
     for start in range(0, len(x), 32):
         rows = order[start : start + 32]
         model, state = step(model, state, x[rows], y[rows])
-predicted = jax.vmap(model)(x_test).argmax(axis=1)
+predicted = np.asarray(jax.vmap(model)(x_test)).argmax(axis=1)
 """
 
 

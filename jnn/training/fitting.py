@@ -153,7 +153,7 @@ def _unwatched(advance: Advance, state: State, limit: int, callback: Callback | 
     """All epochs in one call: there is no host to visit."""
     if progress or callback is not None:
         raise ValueError("progress and callback need a host to visit: not under jit, vmap or grad. Leave them out.")
-    return advance(state, jnp.asarray(limit))
+    return advance(state, np.asarray(limit))
 
 
 def _watched(
@@ -172,13 +172,13 @@ def _watched(
         # Compile before the first epoch is timed, and before it is too late to interrupt; and see whether an optimizer
         # of optax's closes over something that is traced.
         if pace.epochs == 0 or opaque:
-            state = jax.block_until_ready(advance(state, jnp.asarray(done)))
+            state = jax.block_until_ready(advance(state, np.asarray(done)))
             if is_traced(state):
                 return _unwatched(advance, state, limit, callback, progress), None
         while done < limit and int(state.code) == RUNNING and not interrupted():
             chunk = None if callback is None else callback_every
             state = visiting.timed(
-                lambda epochs, done=done, state=state: advance(state, jnp.asarray(min(done + epochs, limit))),
+                lambda epochs, done=done, state=state: advance(state, np.asarray(min(done + epochs, limit))),
                 lambda state: int(state.epoch),
                 done,
                 pace,
