@@ -90,6 +90,13 @@ class Model:
         found = self._predicted(_moments, x)
         return Moments(self._undone(found.mean), found.variance * (1.0 if target is None else np.square(target.scale)))
 
+    def log_probabilities(self, x: Inputs) -> Outputs:
+        """ln 1/M Σ_m p_m of the classes' probabilities, from pre-activations: where p rounds to 0 or 1 as well.
+
+        Of K labels that do not exclude each other there are 2K: of 0 for each label, then of 1.
+        """
+        return self._predicted(_log_probabilities, x)
+
     def member_means(self, x: Inputs) -> Float[Array | np.ndarray, "members *batch K"]:
         """E[y | x; w_m] of every member."""
         return self._undone(self._predicted(_member_means, x))
@@ -257,6 +264,13 @@ def _moments(network: Network, likelihood: Likelihood, params: Params, z: Any) -
     mean = _average(network, params, z, likelihood.mean)
     variance = _average(network, params, z, lambda a: likelihood.variance(a) + (likelihood.mean(a) - mean) ** 2)
     return Moments(mean, variance)
+
+
+@jax.jit(static_argnames=("network", "likelihood"))
+def _log_probabilities(network: Network, likelihood: Likelihood, params: Params, z: Any) -> Array:
+    each = jax.lax.map(lambda member: likelihood.log_probabilities(network.apply(member, z)), params)
+    most = jnp.max(each, axis=0)
+    return most + jnp.log1p(jnp.mean(jnp.expm1(each - most[None]), axis=0))
 
 
 @jax.jit(static_argnames=("network", "likelihood"))

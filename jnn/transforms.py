@@ -229,6 +229,10 @@ def _reciprocal(xp: Any, s: Any) -> Any:
 BOUND, BEYOND = 3.0, 4.0
 """Where squashed columns end, and what a heavy tail is, in standard deviations. Of 16,000 values that are normally
 distributed, one lies beyond four."""
+FREE = 1e38
+"""A bound that is none, in float32 as well; infinity would be taken for a fault by `jax_debug_infs`."""
+MARGIN = 0.5
+"""How far outside of the examples' range, in units of it, inputs still count."""
 
 
 @jax.tree_util.register_dataclass
@@ -242,18 +246,18 @@ class Squash(Transform):
 
     >>> import numpy as np
     >>> from jnn.transforms import Squash
-    >>> Squash(np.array([3.0, np.inf])).apply(np.array([[4.0, 4.0]])).round(2).tolist()
+    >>> Squash(np.array([3.0, 1e38])).apply(np.array([[4.0, 4.0]])).round(2).tolist()
     [[2.4, 4.0]]
     """
 
-    bound: Numbers  # c, (d,), positive; infinite for a column that stays as it is
+    bound: Numbers  # c, (d,), positive; `FREE` for a column that stays as it is
 
     @classmethod
     def fit(cls, z: Examples, *, bound: float = BOUND, beyond: float = BEYOND) -> "Squash":
         """Learn which columns of `z` (standardized) have heavy tails: those with a value beyond ±`beyond`."""
         xp, z, _ = _examples(z)
         heavy = xp.max(xp.abs(z), axis=0) > beyond
-        return cls(xp.where(heavy, xp.asarray(bound, z.dtype), xp.asarray(np.inf, z.dtype)))
+        return cls(xp.where(heavy, xp.asarray(bound, z.dtype), xp.asarray(FREE, z.dtype)))
 
     def apply(self, x: Inputs) -> Float[Array | np.ndarray, "*batch d"]:
         """z = x / √(1 + (x / c)²)."""
@@ -263,6 +267,42 @@ class Squash(Transform):
     def undo(self, z: Num[Array | np.ndarray, "*batch d"]) -> Float[Array | np.ndarray, "*batch d"]:
         """x = z / √(1 − (z / c)²), for |z| < c; infinite at the bound (large x are there), NaN beyond it."""
         return self._mapped(z, self.shape[-1], "z", lambda xp, z, c: z / _root(xp, z / c, -1))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class Clip(Transform):
+    """Columns kept within bounds: z_j = min(max(x_j, l_j), u_j).
+
+    What a network says far outside of the examples that it has seen is arbitrary, and grows without bound. Within the
+    range of the examples nothing changes; for `MARGIN` of it beyond either end the network goes on as it does there;
+    from then on it says what it says there. A column that was constant has no range, and is ignored.
+
+    >>> import numpy as np
+    >>> from jnn.transforms import Clip
+    >>> clip = Clip.fit(np.array([[0.0, 5.0], [2.0, 5.0]]))
+    >>> clip.apply(np.array([[1.5, 5.0], [2.5, 1000.0], [9.0, 5.0]])).tolist()
+    [[1.5, 5.0], [2.5, 5.0], [3.0, 5.0]]
+    """
+
+    low: Numbers  # l, (d,)
+    high: Numbers  # u, (d,)
+
+    @classmethod
+    def fit(cls, x: Examples, *, margin: float = MARGIN) -> "Clip":
+        """Bounds that lie `margin` times each column's range outside of it."""
+        xp, x, _ = _examples(x)
+        low, high = xp.min(x, axis=0), xp.max(x, axis=0)
+        beyond = margin * (high - low)
+        return cls(low - beyond, high + beyond)
+
+    def apply(self, x: Inputs) -> Float[Array | np.ndarray, "*batch d"]:
+        """z = min(max(x, l), u)."""
+        return self._mapped(x, self.shape[-1], "x", lambda xp, x, low, high: xp.clip(x, low, high))
+
+    def undo(self, z: Num[Array | np.ndarray, "*batch d"]) -> Float[Array | np.ndarray, "*batch d"]:
+        """x = z."""
+        return self._mapped(z, self.shape[-1], "z", lambda xp, z, low, high: z)
 
 
 def _root(xp: Any, ratio: Any, sign: int) -> Any:

@@ -7,7 +7,7 @@ import pytest
 
 from jnn import dag, mlp
 from jnn.networks import as_dag
-from jnn.transforms import Squash, Standardize, Whiten, fold, fold_outputs
+from jnn.transforms import FREE, Clip, Squash, Standardize, Whiten, fold, fold_outputs
 
 RNG = np.random.default_rng(8)
 # Correlated columns with means and scales of their own.
@@ -26,13 +26,13 @@ def relative(got, expected):
 def test_squash_is_its_formula_and_what_it_leaves_alone_stays():
     z = np.array([[0.1, 5.0, -2.0], [-6.0, 3.9, 2.0], [3.0, -1.0, 0.0]])
     t = Squash.fit(z)
-    assert t.bound.tolist() == [3, 3, np.inf]
+    assert t.bound.tolist() == [3, 3, FREE]
     expected = z / np.sqrt(1 + (z / [3, 3, np.inf]) ** 2)
     np.testing.assert_allclose(t.apply(z), expected, rtol=4 * EPS)
     np.testing.assert_array_equal(t.apply(z)[:, 2], z[:, 2])
     np.testing.assert_allclose(t.undo(t.apply(z)), z, rtol=100 * EPS)  # near the bound undoing loses digits
     assert "Squash" in repr(t)
-    assert Squash.fit(z, beyond=10).bound.tolist() == [np.inf] * 3
+    assert Squash.fit(z, beyond=10).bound.tolist() == [FREE] * 3
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -63,6 +63,24 @@ def test_no_weights_can_take_up_a_squash():
     # Under the tests jaxtyping raises before `fold` itself does.
     with pytest.raises(TypeError, match=r"Affine|expected an affine transform, .*; got Squash"):
         fold(Squash(np.array([3.0, 3.0])), network, network.init(jax.random.key(0)))
+
+
+# --- Clip
+
+
+def test_clip_bounds_are_half_a_range_outside_and_a_constant_column_is_one_point():
+    x = np.array([[0.0, 5.0, -1.0], [2.0, 5.0, 1.0], [1.0, 5.0, 0.5]])
+    t = Clip.fit(x)
+    assert t.low.tolist() == [-1, 5, -2]
+    assert t.high.tolist() == [3, 5, 2]
+    np.testing.assert_array_equal(t.apply(x), x)
+    np.testing.assert_array_equal(
+        t.apply(np.array([[-1e300, 6, 1.5], [2.5, -np.inf, np.inf]])), [[-1, 5, 1.5], [2.5, 5, 2]]
+    )
+    np.testing.assert_array_equal(t.undo(x), x)
+    assert Clip.fit(x, margin=0).low.tolist() == [0, 5, -1]
+    same = jax.jit(lambda x: Clip.fit(x).apply(2 * x))(jnp.asarray(x))
+    np.testing.assert_array_equal(same, t.apply(2 * x))
 
 
 # --- Standardize

@@ -50,6 +50,13 @@ class Likelihood(abc.ABC):
     def mean(self, a: Outputs) -> Components:
         """Return the prediction E[y | a]; for classes, their probabilities."""
 
+    def log_probabilities(self, a: Outputs) -> Float[Array, "*batch C"]:
+        """Return the logarithms of the classes' probabilities, from `a`; here ln E[y | a], for what has no better form.
+
+        Those of K labels that do not exclude each other are 2K: of 0 for each label, then of 1.
+        """
+        return jnp.log(self.mean(a))
+
     def variance(self, a: Outputs) -> Components:
         """Return the variance of each component of y given a."""
         raise NotImplementedError(f"{type(self).__name__} does not define a variance")

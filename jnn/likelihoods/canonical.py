@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.scipy.special import gammaln
-from jaxtyping import ArrayLike, Bool, Int, Key
+from jaxtyping import ArrayLike, Bool, Float, Int, Key
 
 from jnn.likelihoods.base import Components, Likelihood, PerExample, Targets, at_least_float32, paired
 from jnn.likelihoods.targets import as_targets, converted, is_real_float, reject
@@ -112,6 +112,10 @@ class Bernoulli(Canonical):
         """Return the probabilities z = σ(a) of ones."""
         return jax.nn.sigmoid(a)
 
+    def log_probabilities(self, a: Components) -> Float[Array, "*batch C"]:
+        """Return ln(1 − z_k) = −ln(1 + exp(a_k)) for each label, then ln z_k = −ln(1 + exp(−a_k))."""
+        return -jax.nn.softplus(jnp.concatenate([a, -a], axis=-1))
+
     def variance(self, a: Components) -> Components:
         """Return z(1 − z)."""
         return jax.nn.sigmoid(a) * jax.nn.sigmoid(-a)
@@ -166,12 +170,8 @@ class Categorical(Canonical):
 
         Both terms are sums of non-negative numbers: nothing cancels, however sure the network is.
         """
-        d = a - lax.stop_gradient(jnp.max(a, axis=-1, keepdims=True))
-        # The sum without its largest term, 1, keeps the digits that 1 + 1e-20 would lose. With m held constant,
-        # derivatives of all orders come out right, also where several a are the largest.
-        top = (d == 0).astype(a.dtype)
-        rest = jnp.sum(jnp.exp(d) - top, axis=-1) + (jnp.sum(top, axis=-1) - 1)
-        return jnp.log1p(rest) - jnp.sum(t * d, axis=-1)
+        d, log_sum = _relative(a)
+        return log_sum - jnp.sum(t * d, axis=-1)
 
     def residual(self, a: Components, t: Components) -> Components:
         """Return z − t, as −Σ_{j≠k} z_j where t_k = 1: z_k − 1 has no correct digit left once z_k rounds to 1."""
@@ -182,6 +182,11 @@ class Categorical(Canonical):
     def mean(self, a: Components) -> Components:
         """Return the probabilities z of the classes."""
         return jax.nn.softmax(a, axis=-1)
+
+    def log_probabilities(self, a: Components) -> Components:
+        """Return ln z_k = (a_k − m) − ln Σ_j exp(a_j − m) with m = max a."""
+        d, log_sum = _relative(a)
+        return d - log_sum[..., None]
 
     def variance(self, a: Components) -> Components:
         """Return z_k (1 − z_k), the variance of each component of the one-hot target."""
@@ -231,14 +236,26 @@ class Categorical(Canonical):
         reject(total, np.abs(total - 1) > 1e-3, f"{name} (sums over each row)", "1", remedy)
 
 
+def _relative(a: Components) -> tuple[Components, PerExample]:
+    """d = a − m with m = max a, and ln Σ_k exp(d_k)."""
+    d = a - lax.stop_gradient(jnp.max(a, axis=-1, keepdims=True))
+    # The sum without its largest term, 1, keeps the digits that 1 + 1e-20 would lose. With m held constant,
+    # derivatives of all orders come out right, also where several a are the largest.
+    top = (d == 0).astype(a.dtype)
+    rest = jnp.sum(jnp.exp(d) - top, axis=-1) + (jnp.sum(top, axis=-1) - 1)
+    return d, jnp.log1p(rest)
+
+
 @dataclass(frozen=True)
 class Poisson(Canonical):
     """Counts with rate z = exp(a) (log link), independent for each component.
 
         −ln p(y | a) = Σ_k [exp(a_k) − a_k y_k + ln y_k!]        δ = z − y
 
-    The last term is dropped unless `complete`. Rates beyond the floating-point range (a > 88 in float32) are infinite,
-    and so is the error then.
+    The last term is dropped unless `complete`. Observed rates, counts per exposure, are targets as well, each weighted
+    with its exposure v: v (exp(a) − a y) = v exp(a) − a (v y) is the error of the count v y.
+
+    Rates beyond the floating-point range (a > 88 in float32) are infinite, and so is the error then.
     """
 
     def log_normalizer(self, a: Components) -> PerExample:
@@ -262,5 +279,5 @@ class Poisson(Canonical):
         return jax.random.poisson(key, jnp.exp(at_least_float32(a)))
 
     def check_values(self, y: np.ndarray, name: str) -> None:
-        """Raise ValueError unless all targets are 0, 1, 2, ..."""
-        reject(y, (y < 0) | (y != np.rint(y)), name, "counts 0, 1, 2, ...", "use Gaussian for other numbers")
+        """Raise ValueError if a target is negative."""
+        reject(y, y < 0, name, "counts or rates ≥ 0", "use Gaussian for other numbers")

@@ -22,7 +22,7 @@ from jnn.networks import Layered, Network
 from jnn.optional import needed
 from jnn.persistence import files
 from jnn.persistence.errors import PrecisionError, UnsupportedError
-from jnn.transforms import Affine, Squash, Standardize, Transform
+from jnn.transforms import Affine, Clip, Squash, Standardize, Transform
 
 OPSET = 20
 """Of ONNX, the first with every activation's node; onnxruntime has it since 1.17."""
@@ -219,7 +219,9 @@ def _mapped(graph: _Graph, rule: Likelihood | OutputMap, outputs: int, a: str) -
 
 
 def _applied(graph: _Graph, transform: Transform, x: str) -> str:
-    """z = (x − m) / s, or (x − m) A, or x / √(1 + (x / c)²)."""
+    """z = (x − m) / s, or (x − m) A, or x / √(1 + (x / c)²), or min(max(x, l), u)."""
+    if isinstance(transform, Clip):
+        return graph.node("Min", graph.node("Max", x, graph.rows(transform.low)), graph.rows(transform.high))
     if isinstance(transform, Squash):
         within, bound = graph.node("Div", x, _root(graph, transform, x, "Add")), np.asarray(transform.bound)
         return graph.node("Max", graph.node("Min", within, graph.rows(bound)), graph.rows(-bound))
@@ -234,6 +236,8 @@ def _undone(graph: _Graph, transform: Transform, z: str) -> str:
     """x = z s + m, or z A⁺ + m, or z / √(1 − (z / c)²)."""
     if isinstance(transform, Squash):
         return graph.node("Div", z, _root(graph, transform, z, "Sub"))
+    if isinstance(transform, Clip):
+        return z
     assert isinstance(transform, Affine)
     if isinstance(transform, Standardize):
         scaled = graph.node("Mul", z, graph.rows(transform.scale))

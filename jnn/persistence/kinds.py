@@ -142,6 +142,7 @@ KINDS: Mapping[str, Kind] = {
     "standardize": plain(transforms.Standardize),
     "whiten": plain(transforms.Whiten),
     "squash": plain(transforms.Squash),
+    "clip": plain(transforms.Clip),
     "optimizer": Kind(Optimizer, _of_optimizer, lambda rule, arguments: known(RULES, rule, "optimizer")(**arguments)),
     "cosine": plain(schedules.Cosine),
     "inverse_scaling": plain(schedules.InverseScaling),

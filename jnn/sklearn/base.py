@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, TypeVar
@@ -27,7 +27,7 @@ from jnn.sklearn.recipe import AUTO, Plan, make_plan
 from jnn.training import DivergenceWarning, FitResult
 from jnn.training.program import RUNNING
 from jnn.training.splitting import split
-from jnn.transforms import Squash, Standardize, Transform
+from jnn.transforms import FREE, Affine, Clip, Squash, Standardize, Transform
 
 Role = Literal["first", "again", "part"]
 Weights = np.ndarray | None
@@ -71,7 +71,9 @@ class MLP(Saved, BaseEstimator):
 
     # What they may be and what they are. Whatever is wrong with one is said by `fit`, as everywhere in scikit-learn.
     solver: Annotated[Any, StrOptions({"adam", "sgd", "lbfgs"}), '"adam", "sgd", or "lbfgs" (full batch).'] = "adam"
-    alpha: Annotated[Number, "γ, weight decay. Biases are spared."] = AUTO
+    alpha: Annotated[
+        Number, "γ, weight decay, beside the sum of weighted errors; if chosen here, the scale of weights is no matter."
+    ] = AUTO
     batch_size: Annotated[Count, "examples a step."] = AUTO
     learning_rate: Annotated[
         Any, StrOptions({"constant", "invscaling", "adaptive"}), '"constant", "invscaling" or "adaptive", for "sgd".'
@@ -83,7 +85,7 @@ class MLP(Saved, BaseEstimator):
     random_state: Annotated[Any, "random_state", "decides everything random."] = None
     tol: Annotated[Number, "least improvement, in targets' units squared; 1e-4 (of the variance) by default."] = AUTO
     verbose: Annotated[Any, "verbose", "show a bar with the risks while training (needs rich)."] = False
-    warm_start: Annotated[Flag, "whether `fit` goes on from the last result."] = False
+    warm_start: Annotated[Flag, "whether `fit` goes on from the last weights (without momenta and curvature)."] = False
     momentum: Annotated[Any, Interval(Real, 0, 1, closed="both"), 'for "sgd".'] = 0.9
     nesterovs_momentum: Annotated[Flag, 'for "sgd".'] = True
     early_stopping: Annotated[Flag, "True to hold out `validation_fraction`, False to hold out nothing."] = AUTO
@@ -126,6 +128,10 @@ class MLP(Saved, BaseEstimator):
         """
         raise NotImplementedError
 
+    def _in_units(self, params: Params, of: Literal["targets", "training"]) -> Params:
+        """Parameters of a network for targets as they are, or as they are trained on; here the same."""
+        return params
+
     def _measure(self, z: np.ndarray, y: np.ndarray, held_out: np.ndarray | None) -> None:
         """What is to be learned from the trained members, given what each has held out."""
 
@@ -141,6 +147,8 @@ class MLP(Saved, BaseEstimator):
 
         Raises:
             ValueError: for parameters, shapes or values that do not fit.
+
+            KeyboardInterrupt: after Ctrl-C; what was learned until then is kept.
 
         Warns:
             ConvergenceWarning: if `max_iter` or `early_stopping` was given, and no rule ended training.
@@ -164,7 +172,9 @@ class MLP(Saved, BaseEstimator):
             scale = np.ones(1) if self._target_scaling is None else self._target_scaling.scale
             unit = len(scale) / float(np.mean(np.square(scale)))
             plan = make_plan(self.get_params(deep=False), len(x), X_val is not None, streaming, unit)
-            if not goes_on:
+            if goes_on:
+                self._check_unchanged(plan)
+            else:
                 self._begin(x, y, weights, plan)
             with self._settings():
                 z = self._prepared(x)
@@ -183,6 +193,26 @@ class MLP(Saved, BaseEstimator):
                     result = self._by_gradients(plan, key, z, y, **data)
                 self._keep(result, plan, len(x))
                 self._measure(z, y, held_out)
+        if result.interruption is not None:  # so that a cross-validation stops, too
+            raise KeyboardInterrupt(f"training was interrupted after {self.n_iter_} epochs; what was learned is kept")
+
+    def _check_unchanged(self, plan: Plan) -> None:
+        """Raise ValueError if what training goes on with is not what parameters ask for."""
+        had = self.network_
+        asked = mlp(had.sizes, plan.activation, shortcuts=bool(self.shortcuts))
+        pairs = {
+            "hidden_layer_sizes": (plan.hidden, had.sizes[1:-1]),
+            "activation": (asked.hidden_activations, had.hidden_activations),
+            "shortcuts": (asked.layers[-1].sources, had.layers[-1].sources),
+            "members": (plan.members, self.n_members_),
+            "likelihood": (self.likelihood or self.likelihood_, self.likelihood_),
+        }
+        for name, (new, old) in pairs.items():
+            if new != old and getattr(self, name) != AUTO:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} is not what training began with, and it would go on with: leave "
+                    "it as it was, or begin anew with warm_start=False"
+                )
 
     def _check_stream(self) -> None:
         self._check_parameters()
@@ -225,10 +255,11 @@ class MLP(Saved, BaseEstimator):
         with np.errstate(over="ignore", invalid="ignore"):  # found when it is applied
             standardize = Standardize.fit(x.astype(np.float64), weights)
             z = standardize.apply(x.astype(np.float64))
-        if not squashes or not np.isfinite(z).all():
+        if not np.isfinite(z).all():
             return (standardize,)
         squash = Squash.fit(z)
-        return (standardize, squash) if np.isfinite(squash.bound).any() else (standardize,)
+        heavy = squashes and (squash.bound < FREE).any()
+        return (standardize, Clip.fit(z), squash) if heavy else (standardize, Clip.fit(z))
 
     def _divided(self, plan: Plan, key: Any, y: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Each member's rows, and those that it holds out; None for all, or none."""
@@ -275,8 +306,6 @@ class MLP(Saved, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=4,
             )
-        if result.interruption is not None:
-            warnings.warn("Training interrupted by user: what was learned until then is kept.", stacklevel=4)
         return result
 
     def _keep(self, result: FitResult, plan: Plan, n: int) -> None:
@@ -286,6 +315,7 @@ class MLP(Saved, BaseEstimator):
         )
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(self.params_)):
             raise ValueError(NOT_FINITE)
+        self.params_ = self._in_units(self.params_, of="targets")
         self._model = Model(self.network_, self.likelihood_, self.params_, self._transforms)
         self._stream = _resumable(result) if plan.streams else None
         self.n_members_ = plan.members
@@ -331,7 +361,11 @@ class MLP(Saved, BaseEstimator):
             x, y, weights = x[counted], y[counted], weights[counted]
             if len(x) == 0:
                 raise ValueError("expected at least one example with a weight above zero")
-        return x, *self._learned(y, weights, role, classes)
+        y, weights = self._learned(y, weights, role, classes)
+        if weights is not None and isinstance(self.alpha, str):
+            weights = weights / weights.max()
+            weights /= weights.mean()
+        return x, y, weights
 
     def _prepared(self, x: np.ndarray) -> np.ndarray:
         """What the network sees: transformed in float64, then in the precision of training."""
@@ -361,20 +395,21 @@ class MLP(Saved, BaseEstimator):
                 stack.enter_context(jax.default_device(self.device))
             yield
 
-    def _predicted(self, X: Any, variance: bool = False) -> tuple[Any, Any]:
-        """Means, and variances if asked for, of the members' mixture, in the units that the network was trained in."""
+    def _predicted(self, X: Any, of: Callable[[Model, np.ndarray], Any]) -> Any:
+        """What the model says of `X`: its mean, its moments, ..."""
         check_is_fitted(self, "params_")
         x = self._table(X, reset=False).astype(np.float64)
         with self._settings():
-            mean, spread = self._model.moments(x) if variance else (self._model.mean(x), None)
-        if not (finite := np.isfinite(mean).all(axis=-1)).all():
+            found = of(self._model, x)
+        if not (finite := np.isfinite(jax.tree.leaves(found)[0]).all(axis=-1)).all():
             raise ValueError(f"X has values too large to predict from; the first is in row {np.argmin(finite)}")
-        return mean, spread
+        return found
 
     @property
     def coefs_(self) -> list[np.ndarray]:
         """The weights of each layer, for raw inputs: the standardization is folded into the first layer's.
 
+        (Not what happens to inputs far outside of the range of those that were trained on: see `jnn.transforms.Clip`.)
         With shortcuts a layer reads all earlier ones, its own input last (see `jnn.mlp`). Only for `members=1`.
         """
         return [np.asarray(p["W"]).astype(self._dtype) for p in self._raw_layers()]
@@ -394,7 +429,8 @@ class MLP(Saved, BaseEstimator):
         with jax.enable_x64(True):
             params = jax.tree.map(lambda leaf: jnp.asarray(leaf[0], jnp.float64), self.params_)
             for transform in self._transforms:
-                _, params = transforms.fold(transform, self.network_, params)  # type: ignore[arg-type]
+                if isinstance(transform, Affine):
+                    _, params = transforms.fold(transform, self.network_, params)
             return jax.device_get(params)
 
     def __sklearn_tags__(self) -> Any:

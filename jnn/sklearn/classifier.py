@@ -12,8 +12,14 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import assert_all_finite, column_or_1d
 
 from jnn.likelihoods import Bernoulli, Categorical
+from jnn.model import Model
 from jnn.sklearn.base import MLP, Activation, Role, Sizes, Weights, estimator, if_it_streams
 from jnn.sklearn.recipe import AUTO
+
+
+def is_missing(label: Any) -> bool:
+    """Whether a label is None, NaN, or of pandas' kinds of them."""
+    return label is None or type(label).__name__ == "NAType" or bool(label != label)
 
 
 @estimator
@@ -70,8 +76,16 @@ class MLPClassifier(ClassifierMixin, MLP):
         return self
 
     def _checked(self, y: Any) -> np.ndarray:
-        if not scipy.sparse.issparse(y) and np.asarray(y).dtype.kind == "f":
-            assert_all_finite(np.asarray(y), input_name="y")
+        if not scipy.sparse.issparse(y):
+            labels = np.asarray(y)
+            if labels.dtype.kind == "f":
+                assert_all_finite(labels, input_name="y")
+            missing = [n for n, label in enumerate(labels.flat) if is_missing(label)] if labels.dtype == object else []
+            if missing:
+                raise ValueError(
+                    f"y contains NaN: {len(missing)} labels are missing, the first in row {missing[0]}. Leave those "
+                    "examples out, or give what is missing a label of its own"
+                )
         check_classification_targets(y)
         if type_of_target(y) == "multilabel-indicator":
             return np.asarray(y.toarray() if hasattr(y, "toarray") else y)
@@ -103,26 +117,25 @@ class MLPClassifier(ClassifierMixin, MLP):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Each class's probability, `(n, classes)`: the mean of the members'; multi-label, that of each label."""
-        mean, _ = self._predicted(X)
-        if self._multilabel:
-            return mean
-        if len(self.classes_) == 1:
-            return np.ones_like(mean)
-        if len(self.classes_) == 2:
-            return np.concatenate([1 - mean, mean], axis=1)
-        return mean / mean.sum(axis=1, keepdims=True)
+        return np.exp(self.predict_log_proba(X))
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """The logarithms of the probabilities."""
-        with np.errstate(divide="ignore"):
-            return np.log(self.predict_proba(X))
+        """The logarithms of the probabilities, from pre-activations: also of those that round to 0 or 1."""
+        found = self._predicted(X, Model.log_probabilities)
+        if not self._multilabel and len(self.classes_) == 1:
+            return np.zeros((len(found), 1))
+        if self.n_outputs_ == 1 and found.shape[1] == 1:  # a likelihood that says nothing of the other class
+            found = np.concatenate([np.log1p(-np.exp(found)), found], axis=1)
+        if self._multilabel:
+            return found[:, -self.n_outputs_ :]
+        return found - np.logaddexp.reduce(found, axis=1, keepdims=True)  # float32's sum to 1 but for rounding
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class of each example; multi-label, 0 or 1 for each label."""
-        probabilities = self.predict_proba(X)
+        found = self.predict_log_proba(X)
         if self._multilabel:
-            return (probabilities > 0.5).astype(int)
-        return self.classes_[probabilities.argmax(axis=1)]
+            return (found > np.log(0.5)).astype(int)
+        return self.classes_[found.argmax(axis=1)]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

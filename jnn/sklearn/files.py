@@ -80,8 +80,8 @@ class Saved:
             _transforms=model.transforms,
             _target_scaling=model.target_transform,
             _model=replace(model, target_transform=None, extra={}),
-            _last=model.params,
             _stream=None,
             _random=check_random_state(estimator.random_state),
         )
+        estimator._last = estimator._in_units(model.params, of="training")
         return estimator

@@ -1,6 +1,7 @@
 """From an estimator's parameters and the number of examples to the settings of training: all defaults stand here."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -73,6 +74,8 @@ def make_plan(
     given: dict[str, Any] = {**parameters, **{name: defaults.get(name) for name in auto}}
     if own_validation and lbfgs:
         raise ValueError("solver='lbfgs' does not validate: leave out X_val and y_val, or use 'adam' or 'sgd'")
+    if lbfgs and given["early_stopping"] is True:
+        warnings.warn("solver='lbfgs' takes all examples at once: early_stopping=True has no effect", stacklevel=5)
     if own_validation and given["early_stopping"] is False:
         raise ValueError(
             "X_val and y_val are for early stopping, and early_stopping=False was given; to validate without stopping, "

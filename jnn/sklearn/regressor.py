@@ -1,7 +1,7 @@
 """The regressor."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from sklearn.base import RegressorMixin
@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_array, column_or_1d
 
 from jnn.likelihoods import Gaussian, Poisson
 from jnn.model import Model
+from jnn.networks import Params
 from jnn.sklearn.base import MLP, Activation, Role, Sizes, Weights, estimator, if_it_streams
 from jnn.sklearn.recipe import AUTO
 from jnn.transforms import Standardize
@@ -21,9 +22,10 @@ class MLPRegressor(RegressorMixin, MLP):
     """A regressor that takes the place of `sklearn.neural_network.MLPRegressor`: same parameters, better defaults.
 
     By default an ensemble of small networks is trained, each with another part of the examples held out for early
-    stopping, and its members' means are averaged. Inputs are standardized inside, and targets too, unless they are
-    counts. Parameters that are given mean what they mean in scikit-learn. With `max_iter` or `early_stopping`, or
-    another `solver`, one network is trained with scikit-learn's own defaults, and training ends as there.
+    stopping, and its members' means are averaged. Inputs are standardized inside, and targets too; counts and rates are
+    divided by their mean. Parameters that are given mean what they mean in scikit-learn. With `max_iter` or
+    `early_stopping`, or another `solver`, one network is trained with scikit-learn's own defaults, and training ends as
+    there.
 
     The error is the negative log-likelihood of Gaussian noise, the sum of squares (slide "Sum-of-squares and maximum
     likelihood"), or that of another likelihood. `predict(X, return_std=True)` tells how far targets scatter.
@@ -46,7 +48,11 @@ class MLPRegressor(RegressorMixin, MLP):
     >>> mean, deviation = model.predict(x, return_std=True)
     """
 
-    loss: Annotated[Any, StrOptions({"squared_error", "poisson"}), 'the error; "poisson" for counts.'] = "squared_error"
+    loss: Annotated[
+        Any,
+        StrOptions({"squared_error", "poisson"}),
+        'the error; "poisson" for counts, or for rates with their exposure as `sample_weight`.',
+    ] = "squared_error"
     hidden_layer_sizes: Sizes = AUTO
     activation: Activation = AUTO
 
@@ -77,9 +83,23 @@ class MLPRegressor(RegressorMixin, MLP):
             # A likelihood stays of its kind when targets are shifted and scaled if outputs are linear: Gaussian noise.
             linear = self.likelihood_.linear_outputs(self.likelihood_.pre_activations(1))[:1]
             self._target_scaling = Standardize.fit(y, weights) if self.standardize and all(linear) else None
+            self._log_unit = np.zeros(y.shape[1])
+            if self.standardize and isinstance(self.likelihood_, Poisson):
+                mean = np.average(y, axis=0, weights=weights)
+                self._log_unit = np.log(np.where(mean > 0, mean, 1.0))
         if self._target_scaling is not None:
             y = np.asarray(self._target_scaling.apply(y))
+        if self._log_unit.any():
+            y = y / np.exp(self._log_unit)
         return y.astype(self._precision), weights
+
+    def _in_units(self, params: Params, of: Literal["targets", "training"]) -> Params:
+        """Rates are trained on in units of their mean μ, as of counts around a million exp(a) would be far off at
+        first, and the error without digits: exp(a + ln μ) = μ exp(a) are those in the targets' units.
+        """
+        *hidden, last = params
+        moved = last["b"] + (self._log_unit if of == "targets" else -self._log_unit).astype(last["b"].dtype)
+        return (*hidden, {**last, "b": moved}) if self._log_unit.any() else params
 
     def _measure(self, z: np.ndarray, y: np.ndarray, held_out: np.ndarray | None) -> None:
         """The noise, if the likelihood has a fixed one: residuals of examples that a member has not trained on."""
@@ -104,7 +124,7 @@ class MLPRegressor(RegressorMixin, MLP):
         the difference between them (see `jnn.model.Model.moments`). A Gaussian of fixed variance takes `noise_` for its
         own.
         """
-        mean, variance = self._predicted(X, variance=return_std)
+        mean, variance = self._predicted(X, Model.moments) if return_std else (self._predicted(X, Model.mean), None)
         if self._target_scaling is not None:
             mean = np.asarray(self._target_scaling.undo(mean))
         if variance is not None and isinstance(self.likelihood_, Gaussian):  # whose own variance is one for all

@@ -126,4 +126,4 @@ def test_an_error_without_a_sampler_says_so():
 def test_targets_are_checked_by_the_error():
     general = lk.GeneralRule("softmax", lk.Poisson())
     with pytest.raises(ValueError, match="GeneralRule targets: expected counts"):
-        general.check_targets([[0.5, 1.0]], 2)
+        general.check_targets([[-0.5, 1.0]], 2)

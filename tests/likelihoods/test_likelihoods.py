@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 
 from jnn import likelihoods as lk
 
@@ -211,6 +212,29 @@ def test_masses_sum_to_one():
 def test_mean_in_closed_form(case: Case):
     a, _ = case.data(20, spread=4.0)
     np.testing.assert_allclose(case.likelihood.mean(jnp.asarray(a)), case.mean(a), rtol=2e-14)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_log_probabilities_have_all_their_digits_at_both_ends(dtype):
+    """Against float64's logarithms of what is left when p rounds to 1: ln(1 − q) for q known exactly."""
+    a = np.array([[0.3], [-2.0], [30.0], [-80.0]], dtype)
+    wide = a.astype(np.float64)
+    expected = -np.log1p(np.exp(np.concatenate([wide, -wide], axis=1)))
+    got = lk.Bernoulli().log_probabilities(jnp.asarray(a))
+    assert got.dtype == dtype
+    np.testing.assert_allclose(got, expected, rtol=4 * np.finfo(dtype).eps)
+    # Of two classes soft-max is the logistic of the difference.
+    pairs = jnp.asarray(np.concatenate([0 * a, a], axis=1))
+    np.testing.assert_allclose(lk.Categorical().log_probabilities(pairs), expected, rtol=4 * np.finfo(dtype).eps)
+    three = jnp.asarray([[1.0, -2.0, 0.5], [0.0, 1000.0, 0.0]], dtype)
+    np.testing.assert_allclose(
+        lk.Categorical().log_probabilities(three), log_softmax(np.asarray(three, float), axis=1),
+        rtol=8 * np.finfo(dtype).eps,
+    )  # fmt: skip
+    several = lk.Bernoulli().log_probabilities(three)
+    np.testing.assert_allclose(np.exp(several[:, 3:]), lk.Bernoulli().mean(three), rtol=1e-6)
+    rule = lk.GeneralRule("softmax", lk.Gaussian())
+    np.testing.assert_allclose(np.exp(rule.log_probabilities(three)), rule.mean(three), rtol=1e-6)
 
 
 def test_decisions():

@@ -62,6 +62,7 @@ def around():
         "standardize": (standardize(),),
         "whiten": (whiten(),),
         "both": (standardize(), whiten()),
+        "clip": (standardize(), transforms.Clip(jnp.float32([-1, -2, 0, 0.5]), jnp.float32([1, 3, 0, 0.75]))),
         "squash": (standardize(), transforms.Squash(jnp.float32([3, np.inf, 3, 0.5]))),
     }
 

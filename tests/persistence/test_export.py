@@ -1,6 +1,7 @@
 """Exported models compute what `Model.mean` does, without jnn."""
 
 import functools
+import itertools
 import subprocess
 import sys
 
@@ -27,7 +28,7 @@ def path(tmp_path):
 def exported():
     """Every network, likelihood and transform in some model, each with its predictions."""
     models = [
-        *(model(name, before=before) for name, before in zip(NETWORKS, around(), strict=True)),
+        *(model(name, before=before) for name, before in zip(itertools.cycle(NETWORKS), around())),
         *(ensemble(name) for name in ("chain", "sweep")),
         model(target_transform=whiten(2, 2), likelihood=likelihoods.Gaussian()),
         *(model("linear", likelihood) for likelihood in LIKELIHOODS),
@@ -120,7 +121,7 @@ def test_onnx_has_every_activation(path, name):
 def test_onnx_squashes_what_is_far_out(path):
     pytest.importorskip("onnx", reason="needs onnx: pip install 'jnn[onnx]'")
     eye = ({"W": jnp.eye(2, dtype=jnp.float32), "b": jnp.zeros(2, jnp.float32)},)
-    squash = transforms.Squash(jnp.float32([3, np.inf]))
+    squash = transforms.Squash(jnp.float32([3, transforms.FREE]))
     saved = Model(jnn.mlp([2, 2]), likelihoods.Gaussian(), eye, transforms=(squash,))
     export_onnx(path, saved)
     x = np.float32([[1, 1], [-4, 4], [1e10, 7], [1e30, -7], [-3e38, 0]])

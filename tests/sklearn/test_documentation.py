@@ -92,6 +92,7 @@ def test_gallery_training_curves() -> None:
     )
 
 
+@pytest.mark.filterwarnings("ignore:.*early_stopping=True has no effect:UserWarning")
 def test_gallery_regularization() -> None:
     x, y = make_moons(noise=0.3, random_state=0)
     models = [

@@ -14,8 +14,9 @@ import numpy as np
 import optax
 import pytest
 from sklearn.datasets import load_diabetes, load_wine
+from sklearn.ensemble import AdaBoostClassifier
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.validation import check_is_fitted
@@ -33,6 +34,12 @@ XR, YR = load_diabetes(return_X_y=True)
 SMALL = {"members": 2, "hidden_layer_sizes": 8, "random_state": 0}
 
 
+def quiet(estimator, *data, **more):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return estimator.fit(*data, **more)
+
+
 @pytest.fixture(scope="module")
 def classifier() -> MLPClassifier:
     return MLPClassifier(**SMALL).fit(X, Y)
@@ -46,7 +53,7 @@ def regressor() -> MLPRegressor:
 def test_predictions_are_those_of_jnns_own_functions(classifier: MLPClassifier) -> None:
     z = ((X - X.mean(axis=0)) / X.std(axis=0)).astype(np.float32)
     squash = transforms.Squash.fit(z)
-    assert np.isfinite(squash.bound).sum() == 1  # magnesium has a value beyond four standard deviations
+    assert (squash.bound < transforms.FREE).sum() == 1  # magnesium has a value beyond four standard deviations
     z = squash.apply(z)
     each = jax.vmap(lambda w: jax.nn.softmax(classifier.network_.apply(w, z)))(classifier.params_)
     np.testing.assert_allclose(classifier.predict_proba(X), each.mean(axis=0), atol=1e-6)  # float32
@@ -154,14 +161,14 @@ def test_only_classifying_ensembles_squash_and_only_heavy_tails() -> None:
     y = (x[:, 0] > 0).astype(int)
     fast = {"hidden_layer_sizes": 4, "random_state": 0}
     ensemble = MLPClassifier(members=2, **fast).fit(x, y)
-    assert ensemble._transforms[1].bound.tolist() == [3.0, np.inf]
+    assert ensemble._transforms[2].bound.tolist() == [3.0, transforms.FREE]
     # However far out, an input is no further than the bound, and what is said of it says no more than that.
     far = ensemble.predict_proba([[1e5, 0.5], [1e30, 0.5]])
     np.testing.assert_allclose(far[0], far[1], atol=1e-6)
     for other in (MLPClassifier(members=1, **fast), MLPRegressor(members=2, **fast), MLPClassifier(**fast, max_iter=2)):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            assert len(other.fit(x, y)._transforms) == 1
+            assert len(other.fit(x, y)._transforms) == 2
     assert MLPClassifier(members=2, **fast, standardize=False).fit(x, y)._transforms == ()
 
 
@@ -174,7 +181,7 @@ def test_squashed_inputs_go_into_the_file(tmp_path) -> None:
         MLPClassifier.load(tmp_path / "model.safetensors").predict_proba(x), model.predict_proba(x)
     )
     plain = persistence.load(tmp_path / "model.safetensors")
-    assert [type(t) for t in plain.transforms] == [transforms.Standardize, transforms.Squash]
+    assert [type(t) for t in plain.transforms] == [transforms.Standardize, transforms.Clip, transforms.Squash]
     np.testing.assert_allclose(plain.mean(x.astype(np.float32))[:, 0], model.predict_proba(x)[:, 1], atol=1e-5)
 
 
@@ -251,6 +258,160 @@ def test_seconds_of_unix_time_lose_nothing_on_the_way_to_a_file_or_a_graph(tmp_p
 def _exported(folder, model):
     persistence.export(folder / "m.stablehlo", model)
     return bytearray((folder / "m.stablehlo").read_bytes())
+
+
+# --- what public bug reports brought to light
+
+
+@pytest.mark.parametrize("chosen", [{}, {"solver": "lbfgs", "max_iter": 30}, {"solver": "sgd", "max_iter": 5}])
+def test_the_scale_of_weights_does_not_set_the_regularization(chosen) -> None:
+    """Unless alpha is given: then it stands beside the sum of the weighted errors."""
+    v = np.random.default_rng(0).uniform(0.5, 2, len(X))
+
+    def proba(scale: float, **more) -> np.ndarray:
+        model = quiet(MLPClassifier(**SMALL, **chosen, **more), X, Y, sample_weight=scale * v)
+        return model.predict_proba(X)
+
+    for scale in (1 / v.sum(), 1e6, 1e-30):
+        np.testing.assert_allclose(proba(scale), proba(1.0), atol=2e-3)  # one rounding of a weight, grown in training
+    assert np.abs(proba(1e-3, alpha=1.0) - proba(1.0, alpha=1.0)).max() > 0.02
+
+
+def test_weights_as_boosting_gives_them() -> None:
+    boosted = AdaBoostClassifier(MLPClassifier(**SMALL), n_estimators=3, random_state=0).fit(X, Y)
+    assert boosted.score(X, Y) > 0.97
+
+
+def test_log_probabilities_of_two_classes_have_all_their_digits() -> None:
+    y = (Y == 0).astype(int)
+    model = quiet(MLPClassifier(members=1, hidden_layer_sizes=8, alpha=0, max_iter=400, learning_rate_init=0.1), X, y)
+    z = X.astype(float)
+    for transform in model._transforms:
+        z = transform.apply(z)
+    a = np.asarray(model.network_.apply(jax.tree.map(lambda leaf: leaf[0], model.params_), z.astype(np.float32)))
+    a = a.astype(np.float64)  # of which float32's 1 − p would leave nothing from 17 on
+    assert np.abs(a).max() > 17
+    expected = -np.logaddexp(0, np.concatenate([a, -a], axis=1))
+    np.testing.assert_allclose(model.predict_log_proba(X), expected, rtol=2e-5)  # float32's a, twice
+    np.testing.assert_allclose(model.predict_proba(X), np.exp(expected), rtol=1e-3)
+    ensemble = MLPClassifier(**SMALL).fit(X, y)
+    np.testing.assert_allclose(np.exp(ensemble.predict_log_proba(X)), ensemble.predict_proba(X), rtol=1e-6)  # float32
+    np.testing.assert_allclose(ensemble.predict_proba(X)[:, 1], ensemble.as_model().mean(X)[:, 0], rtol=1e-5)
+
+
+def test_log_probabilities_of_likelihoods_of_ones_own() -> None:
+    y = (Y == 0).astype(int)
+    squared = MLPClassifier(**SMALL, likelihood=likelihoods.SquaredError("logistic")).fit(X, y)
+    p = squared.predict_proba(X)
+    np.testing.assert_allclose(p[:, 1], squared.as_model().mean(X)[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(p.sum(axis=1), 1)
+
+
+def test_what_looks_for_nan_and_infinity_finds_none(classifier: MLPClassifier) -> None:
+    """Neither stands for "not yet" or "no bound" anywhere."""
+    with jax.debug_nans(True), jax.debug_infs(True):
+        model = MLPClassifier(**SMALL).fit(X, Y)
+        assert (model._transforms[-1].bound == transforms.FREE).any()  # magnesium alone is squashed
+        p = model.as_model().mean(jnp.asarray(X, jnp.float32))
+    np.testing.assert_allclose(p, classifier.predict_proba(X), atol=1e-5)
+
+
+def test_rates_with_their_exposure_are_counts() -> None:
+    rng = np.random.default_rng(0)
+    x, exposure = rng.normal(size=(400, 2)), rng.uniform(0.1, 5, 400)
+    rate = np.exp(0.3 + 0.5 * x[:, 0])
+    y = rng.poisson(rate * exposure) / exposure
+    model = MLPRegressor(loss="poisson", **SMALL).fit(x, y, sample_weight=exposure)
+    # Of 1,300 counts in all; without weights, or with a network that knows nothing, it is 0.12 and 0.40.
+    assert np.abs(np.log(model.predict(x) / rate)).mean() < 0.1
+    with pytest.raises(ValueError, match=r"counts or rates ≥ 0, got y\[3, 0\] = .* \(1 such of 400\)"):
+        model.fit(x, np.where(np.arange(400) == 3, -1, y))
+
+
+@pytest.mark.parametrize("unit", [1e-4, 1e6])
+def test_counts_of_a_million(unit, tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 2))
+    rate = unit * np.exp(0.3 + 0.5 * x[:, 0])
+    y = rng.poisson(rate) if unit > 1 else rate
+    model = MLPRegressor(loss="poisson", **SMALL).fit(x, y)
+    assert model.score(x, y) > 0.99
+    # Within members the variance is the rate; what they differ by comes on top.
+    mean, deviation = model.predict(x, return_std=True)
+    assert (deviation > 0.999 * np.sqrt(mean)).all()
+    again = _saved(model, tmp_path)
+    np.testing.assert_array_equal(again.predict(x), mean)
+    for leaf, old in zip(jax.tree.leaves(again._last), jax.tree.leaves(model.params_), strict=True):
+        assert np.abs(leaf - old).max() in (0, pytest.approx(np.abs(np.log(y.mean())), rel=1e-5))
+
+
+def test_missing_labels_are_counted() -> None:
+    names = np.array(["a", "b", "c"], object)[Y]
+    for missing in (np.nan, None, pytest.importorskip("pandas").NA):
+        with pytest.raises(ValueError, match="59 labels are missing, the first in row 0"):
+            MLPClassifier(**SMALL).fit(X, np.where(Y == 0, missing, names))
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_column_constant_in_training_is_ignored(members) -> None:
+    x = np.concatenate([XR, np.full((len(XR), 1), 3.7)], axis=1)
+    model = MLPRegressor(**{**SMALL, "members": members}).fit(x, YR)
+    other = x.copy()
+    other[:, -1] = 1000
+    np.testing.assert_array_equal(model.predict(other), model.predict(x))
+
+
+def test_inputs_far_outside_say_what_the_outskirts_say(regressor: MLPRegressor) -> None:
+    """Half of its range beyond either end; with two columns out there, and in a model on its own, too."""
+    low, high = XR.min(axis=0), XR.max(axis=0)
+    edge = np.where(np.arange(10) < 2, high + (high - low) / 2, XR[0])
+    for far in (10.0, 1e30, 1e300):
+        x = np.where(np.arange(10) < 2, far, XR[0])[None]
+        np.testing.assert_allclose(regressor.predict(x), regressor.predict(edge[None]), rtol=1e-5)
+        np.testing.assert_allclose(regressor.as_model().mean(x)[:, 0], regressor.predict(x), rtol=1e-6)
+    assert YR.min() - np.ptp(YR) < regressor.predict(edge[None]) < YR.max() + np.ptp(YR)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_what_a_warm_start_cannot_change_is_said() -> None:
+    model = MLPClassifier(**SMALL, warm_start=True, activation="tanh", max_iter=2).fit(X, Y)
+    for name, value in {
+        "hidden_layer_sizes": (8, 8), "activation": "relu", "shortcuts": True, "members": 3,
+        "likelihood": likelihoods.GeneralRule("softmax", likelihoods.Gaussian()),
+    }.items():  # fmt: skip
+        old = getattr(model, name)
+        with pytest.raises(ValueError, match=f"{name}=.* is not what training began with"):
+            model.set_params(**{name: value}).fit(X, Y)
+        model.set_params(**{name: old}).fit(X, Y)
+    model.set_params(hidden_layer_sizes="auto").partial_fit(X, Y)  # no wish, and so as it was
+
+
+def test_a_solver_that_ignores_early_stopping_says_so() -> None:
+    with pytest.warns(UserWarning, match="early_stopping=True has no effect"):
+        MLPClassifier(solver="lbfgs", early_stopping=True, hidden_layer_sizes=4).fit(X, Y)
+
+
+def test_ctrl_c_keeps_what_was_learned_and_ends_a_cross_validation(monkeypatch) -> None:
+    fits, timed = [], visiting.timed
+
+    def once_trained(*arguments):
+        fits[-1] = True
+        return timed(*arguments)
+
+    def new_fit():
+        fits.append(False)
+        return contextlib.nullcontext(lambda: fits[-1])
+
+    monkeypatch.setattr(visiting, "interruptible", new_fit)
+    monkeypatch.setattr(visiting, "timed", once_trained)
+    model = MLPClassifier(**SMALL)
+    with pytest.raises(KeyboardInterrupt, match=r"after \d+ epochs; what was learned is kept"):
+        model.fit(X, Y)
+    assert 1 <= model.n_iter_ < 100
+    assert model.predict(X).shape == Y.shape
+    with pytest.raises(KeyboardInterrupt):
+        cross_val_score(MLPClassifier(**SMALL), X, Y)
+    assert len(fits) == 2  # not those of later folds
 
 
 def test_in_a_pipeline_and_a_grid() -> None:
