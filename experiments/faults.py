@@ -319,7 +319,7 @@ FAULTS = [
     Fault(
         "fit: the last batch filled with examples counted twice",
         "jnn/training/program.py",
-        "counts = jnp.where(jnp.arange(size) < present, scale, 0).astype(program.dtype)",
+        "counts = jnp.where(places(division, size) < present, scale, 0).astype(program.dtype)",
         "counts = jnp.full(size, scale).astype(program.dtype)",
         f"{FIT}::test_every_example_counts_once_an_epoch",
     ),
@@ -396,8 +396,8 @@ FAULTS = [
     Fault(
         "ensembles: examples that are none are validated on",
         "jnn/training/program.py",
-        "counts = there.astype(program.dtype) if examples.weights is None",
-        "counts = jnp.ones_like(there, program.dtype) if examples.weights is None",
+        "counts = there.astype(program.dtype) if weights is None",
+        "counts = jnp.ones_like(there, program.dtype) if weights is None",
         f"{ENSEMBLES}::test_rows_by_member_are_a_data_set_of_their_own",
     ),
     Fault(

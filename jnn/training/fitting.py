@@ -1,8 +1,9 @@
 """`fit`: starts the compiled program, and visits it for whoever watches or interrupts."""
 
+import contextlib
 import functools
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Unpack
 
 import jax
@@ -14,7 +15,8 @@ from jnn.likelihoods import Likelihood
 from jnn.networks import Network, Params
 from jnn.networks.base import leading_axes
 from jnn.optimizers import Optimizer
-from jnn.training import program as programs, streaming, visiting
+from jnn.training import dividing, program as programs, streaming, visiting
+from jnn.training.dividing import Division
 from jnn.training.problem import Problem, aside, check_problem, lay_out
 from jnn.training.program import DIVERGED, RUNNING, Examples, Member, Program, Shared, State
 from jnn.training.result import FitResult
@@ -62,6 +64,8 @@ def fit(
     callback_every: int = 1,
     resume: FitResult | None = None,
     rows_on_device: int | None = None,
+    devices: Sequence[Any] | None = None,
+    shards: int | None = None,
     **settings: Unpack[Settings],
 ) -> FitResult:
     """Train a network by gradients: batch, mini-batch or online, with early stopping, as one compiled program.
@@ -92,6 +96,11 @@ def fit(
         rows_on_device: the most examples to have on the device at once; the others stay on the host, as NumPy arrays or
             memory-mapped files (`np.load(..., mmap_mode="r")`). For data larger than the device's memory: the result
             is the same, to rounding. None sends all examples there once.
+        devices: where to train, as `jax.devices()`: every mini-batch is divided among them, and their sums of errors
+            and gradients are added up, one reduction a step. The result is that of one device, to rounding. All have
+            all examples, unless `rows_on_device` says how many (of all devices together).
+        shards: for the same result to the last bit on any number of devices, the number of parts that mini-batches
+            have everywhere: a power of two, at least twice the most devices. Takes longer on one device.
         {settings}
 
     Returns:
@@ -105,26 +114,56 @@ def fit(
         DivergenceWarning: if the error, the validation risk or a parameter became NaN or infinite.
         NoGradientWarning: if the network has threshold units.
     """
-    on_host = rows_on_device is not None
-    if on_host and is_traced(x, y, weights, validation, key, params, dict(settings)):
-        raise ValueError("rows_on_device needs a host to send them: not under jit, vmap or grad. Leave it out.")
+    on_host, division = rows_on_device is not None, dividing.divided(devices, shards)
+    for name, asked in (("rows_on_device", rows_on_device), ("devices", devices), ("shards", shards)):
+        if asked is not None and is_traced(x, y, weights, validation, key, params, dict(settings)):
+            raise ValueError(f"{name} needs a host that sends examples: not under jit, vmap or grad. Leave it out.")
     if not (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0):
         raise TypeError(f"expected one typed key, as from jax.random.key(seed), got {key!r}; vmap over several")
     if callback_every < 1:
         raise ValueError(f"expected callback_every of at least 1, got {callback_every}")
     if params is not None:
         leading_axes(network, params, lead=())
-    problem = check_problem(network, likelihood, Examples(x, y, weights), validation, params, on_host)
-    given = checked(settings, network, validation is not None, several=False)
-    warn_of_thresholds(network, stacklevel=2)
-    program, shared = lay_out(problem, given, on_host=on_host)
+    alone = devices[0] if devices is not None and division is None else None
+    with contextlib.nullcontext() if alone is None else jax.default_device(alone):
+        given = {"x": x, "y": y, "weights": weights, "validation": validation, "params": params}
+        x, y, weights, validation, params = dividing.gathered(given, division, alone).values()
+        problem = check_problem(network, likelihood, Examples(x, y, weights), validation, params, on_host)
+        chosen = checked(settings, network, validation is not None, several=False)
+        warn_of_thresholds(network, stacklevel=2)
+        result = _fit(problem, chosen, key, params, division, callback, callback_every, resume, rows_on_device)
+    if not is_traced(result.state) and int(result.code) == DIVERGED:
+        warnings.warn(
+            f"training diverged in epoch {int(result.epochs)}: {result.stop_reason}. The hypothesis of epoch "
+            f"{int(result.best_epoch)} is returned; lower the learning rate, or standardize the data.",
+            DivergenceWarning,
+            stacklevel=2,
+        )
+    return result
+
+
+def _fit(
+    problem: Problem,
+    given: Mapping[str, Any],
+    key: Any,
+    params: Params | None,
+    division: Division | None,
+    callback: Callback | None,
+    callback_every: int,
+    resume: FitResult | None,
+    rows_on_device: int | None,
+) -> FitResult:
+    """What has been checked, trained."""
+    program, shared = lay_out(problem, given, on_host=rows_on_device is not None, division=division)
     member = _only_member(problem, given, key, params)
+    rules, limit, interruption = member.rules, given["epochs"], None
+    if division is not None:
+        shared, member = division.everywhere((shared, member))
     advance: Advance = functools.partial(programs.run, program, shared, member)
     if rows_on_device is not None:
         source = streaming.Source.of(problem, given["batch_size"], rows_on_device)
         advance = functools.partial(streaming.run, source, program, shared, member)
     state = programs.start(program, shared, member) if resume is None else _resumed(resume, program, shared, member)
-    limit, interruption = given["epochs"], None
     if is_traced(shared, member, state):
         state = _unwatched(advance, state, limit, callback, given["progress"])
     else:
@@ -132,15 +171,7 @@ def fit(
         opaque = not isinstance(given["optimizer"], Optimizer)
         watching = (given["progress"], callback, callback_every, opaque)
         state, interruption = _watched(advance, state, limit, pace, *watching)
-    result = FitResult(state, member.rules, limit, interruption)
-    if not is_traced(state) and int(state.code) == DIVERGED:
-        warnings.warn(
-            f"training diverged in epoch {int(state.epoch)}: {result.stop_reason}. The hypothesis of epoch "
-            f"{int(state.best.epoch)} is returned; lower the learning rate, or standardize the data.",
-            DivergenceWarning,
-            stacklevel=2,
-        )
-    return result
+    return FitResult(state if division is None else dividing.here(state), rules, limit, interruption)
 
 
 def _only_member(problem: Problem, settings: Mapping[str, Any], key: Any, params: Params | None) -> Member:
@@ -200,6 +231,7 @@ def _risks(state: State) -> str:
 
 
 def _snapshot(state: State) -> Snapshot:
+    state = dividing.here(state)
     epoch = int(state.epoch)
     record = state.record
     validated = bool(record.validated[epoch - 1])
@@ -225,6 +257,8 @@ def _resumed(resume: FitResult, program: Program, shared: Shared, member: Member
     def with_room(values: Array) -> Array:
         return jnp.pad(values, (0, max(0, room - len(values))))[:room]
 
+    if program.division is not None:
+        state = program.division.everywhere(state)
     state = state._replace(
         code=jnp.where(state.code == DIVERGED, state.code, RUNNING),
         record=jax.tree.map(with_room, state.record),

@@ -15,6 +15,7 @@ from jaxtyping import Array
 from jnn import objectives
 from jnn.likelihoods import Bernoulli, Categorical, Likelihood
 from jnn.networks import Network, Params
+from jnn.training.dividing import Division
 from jnn.training.program import Examples, Program, Shared
 from jnn.training.splitting import Rows, held_out_count
 from jnn.training.structure import COARSE, FINE, LEAST, LEAST_VALIDATED, room_for, rounded_up
@@ -179,6 +180,7 @@ def lay_out(
     rows: Rows | None = None,
     on_host: bool = False,
     axis: str | None = None,
+    division: Division | None = None,
 ) -> tuple[Program, Shared]:
     """What to compile for, and what all members have in common.
 
@@ -193,7 +195,7 @@ def lay_out(
     lead = size if rows is None else rows.index.shape[-1]
     held_out = 0 if problem.fraction is None else round(problem.fraction * lead)
     trained = int(each.max()) - (0 if problem.fraction is None else held_out_count(int(each.max()), problem.fraction))
-    platform = _platform(problem.examples.x)
+    platform = _platform(problem.examples.x) if division is None else division.devices[0].platform
     counts = [] if whole else (-(-(each - aside(problem, each)) // settings["batch_size"])).reshape(-1).tolist()
     # A GPU asks the host at every turn of a loop whether to go on, unless it is known how often.
     fixed = None if platform == "cpu" or whole else max(counts)
@@ -216,6 +218,7 @@ def lay_out(
         steps=fixed,
         ragged=len(set(counts)) > 1,
         axis=axis,
+        division=division,
     )
     return program, Shared(
         examples=_on_host(problem, program, size) if on_host else filled(problem.examples, size),

@@ -7,7 +7,8 @@ network is a member without companions.
 `run` takes a state on to a given epoch, so that the same compiled program runs to the end in one call, or in several
 with visits of the host between them; `run_lanes` does so for many members at once. An epoch is `begin`, `take` for each
 block of examples, `end`: data on the device are one block, data that stay on the host are several
-(`jnn.training.streaming`).
+(`jnn.training.streaming`). Where mini-batches are divided among devices, each of them runs the whole program
+(`jnn.training.dividing`).
 """
 
 import functools
@@ -25,6 +26,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jnn import backprop, objectives
 from jnn.likelihoods import Likelihood
 from jnn.networks import Network, Params
+from jnn.training.dividing import Division, on_each, part, places, summed
 from jnn.training.observers import Best, Divergence, KeepBest, Record, Recorded
 from jnn.training.packing import Packing, packing
 from jnn.training.splitting import Rows, shuffled, split_places
@@ -58,6 +60,7 @@ class Program:
     steps: int | None = None  # mini-batches an epoch, where the compiler is better told; None: as many as needed
     ragged: bool = False  # whether members may have different numbers of mini-batches
     axis: str | None = None  # the name of the axis of members; None: a single network
+    division: Division | None = None  # of mini-batches among devices; None: one device
 
 
 class Examples(NamedTuple):
@@ -141,6 +144,10 @@ class Compiled:
 @Compiled
 def start(program: Program, shared: Shared, member: Member) -> State:
     """The state before the first epoch: parameters drawn unless given, validation examples set aside."""
+    return on_each(program.division, functools.partial(_start, program))(shared, member)
+
+
+def _start(program: Program, shared: Shared, member: Member) -> State:
     init_key, split_key, epoch_key = jax.random.split(member.key, 3)
     first: Params = member.params
     if first is None:
@@ -183,13 +190,17 @@ def _set_aside(program: Program, shared: Shared, member: Member, key: Array) -> 
 @Compiled
 def run(program: Program, shared: Shared, member: Member, state: State, until: Array) -> State:
     """Train until the given epoch, or until a rule stops it."""
-    return _loop(program, shared, member, state, lambda _, state: running(shared, state) & (state.epoch < until))
+
+    def alone(shared: Shared, member: Member, state: State, until: Array) -> State:
+        return _loop(program, shared, member, state, lambda _, state: running(shared, state) & (state.epoch < until))
+
+    return on_each(program.division, alone)(shared, member, state, until)
 
 
 @Compiled
 def start_lanes(program: Program, shared: Shared, members: Member) -> State:
     """Members before their first epoch."""
-    return jax.vmap(functools.partial(start, program, shared))(members)
+    return jax.vmap(functools.partial(_start, program, shared))(members)
 
 
 @Compiled
@@ -272,8 +283,9 @@ class Training(NamedTuple):
 class Block(NamedTuple):
     """Some of an epoch's mini-batches."""
 
-    examples: Examples  # arrays with their rows
-    order: Int[Array, "places"] | None  # the rows as they are taken; None: they lie so
+    # Arrays with their rows; without an order, `(steps, size)` of them, or of a divided one `(steps, own, places)`.
+    examples: Examples
+    order: Int[Array, "places"] | None  # the rows as they are taken
     first: Any  # number of the first mini-batch
     steps: Any  # how many mini-batches
     # How many training examples the whole epoch has.
@@ -309,6 +321,8 @@ def training_examples(program: Program, shared: Shared, member: Member, state: S
             x, y, weights, index = x[index], y[index], v, None
     there = jnp.arange(size) < count
     total = jnp.asarray(count, wide) if v is None else jnp.sum(jnp.where(there, v, 0), dtype=wide)
+    if program.batch_size is None:
+        x, y, weights = jax.tree.map(functools.partial(part, program.division), (x, y, weights))
     return Training(Examples(x, y, weights), index, jnp.asarray(count, int), total)
 
 
@@ -348,7 +362,10 @@ def take(
     The unbiased estimate (N / |S_m|) Σ_{n ∈ S_m} counts each example of the m-th mini-batch N / |S_m| times. The last
     mini-batch may be smaller, and then counts its examples the more; the places that it lacks count nothing.
     """
-    size = len(block.examples.x) if program.batch_size is None else program.batch_size
+    division, size = program.division, program.batch_size
+    if size is None:
+        lead = np.shape(block.examples.y)[: 1 if division is None else 2]
+        size = int(np.prod(lead)) * (1 if division is None else len(division.devices))
     wide = total.dtype
     all_examples = block.count.astype(wide)
 
@@ -358,14 +375,14 @@ def take(
         """The rows of a mini-batch, and what each of them counts."""
         rows = block.examples
         if program.batch_size is not None and block.order is not None:
-            order = jax.lax.dynamic_slice_in_dim(block.order, number * size, size)
+            order = part(division, jax.lax.dynamic_slice_in_dim(block.order, number * size, size))
             rows = jax.tree.map(lambda leaf: leaf[order], rows)
         elif program.batch_size is not None:
-            rows = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, number * size, size), rows)
+            rows = jax.tree.map(lambda leaf: leaf[number], rows)
         scale = all_examples / jnp.maximum(present, 1)
         if program.reduction == "mean":
             scale = scale / total
-        counts = jnp.where(jnp.arange(size) < present, scale, 0).astype(program.dtype)
+        counts = jnp.where(places(division, size) < present, scale, 0).astype(program.dtype)
         return rows._replace(weights=counts if rows.weights is None else rows.weights.astype(program.dtype) * counts)
 
     def step(number: Array | int, before: Pass) -> Pass:
@@ -390,21 +407,31 @@ def _evaluated(
     program: Program, shared: Shared, member: Member, total: Array, packed: Packing, params: Any, batch: Examples
 ) -> tuple[Array, Array, Any, Any]:
     """The batch's estimate of the objective and of its data term, the gradient, and the objective as a function."""
-    tree = packed.unpack(params)
-    x, y, counts = batch
+    network, likelihood = program.network, program.likelihood
     if program.gradient == "autodiff":
-        plain = objectives.objective(program.network, program.likelihood, reduction="sum")
-        error_fn = functools.partial(plain, x=x, y=y, weights=counts)
-        error, grads = jax.value_and_grad(error_fn)(tree)
+        of_batch = objectives.objective(network, likelihood, reduction="sum")
+        value_and_grad = jax.value_and_grad(of_batch)
     else:
-        by_hand = backprop.value_and_grad(program.network, program.likelihood, reduction="sum")
-        error, grads = by_hand(tree, x, y, counts)
-        error_fn = backprop.differentiable(by_hand, x, y, counts)
-    if member.present is not None:
-        grads = jax.tree.map(lambda g, there: g * there, grads, member.present)
-    grads = packed.pack(grads)
+        of_batch = None
+        value_and_grad = backprop.value_and_grad(network, likelihood, reduction="sum")
+
+    def evaluate(params: Any) -> tuple[Array, Any]:
+        tree = packed.unpack(params)
+
+        def of_part(part: Examples) -> tuple[Array, Any]:
+            error, grads = value_and_grad(tree, *part)
+            if member.present is not None:
+                grads = jax.tree.map(lambda g, there: g * there, grads, member.present)
+            return error, packed.pack(grads)
+
+        return summed(program.division, of_part, batch)
+
+    error, grads = evaluate(params)
+    error_fn = backprop.differentiable(evaluate)
+    if of_batch is not None and program.division is None:
+        error_fn = lambda params: of_batch(packed.unpack(params), *batch)  # noqa: E731
     if not program.decays:
-        return error, error, grads, lambda params: error_fn(packed.unpack(params))
+        return error, error, grads, error_fn
     # On the packed weights, where it is part of the optimizer's one pass; and what only line searches ask for, the
     # objective's value, costs the others nothing.
     gamma = member.weight_decay / total if program.reduction == "mean" else member.weight_decay
@@ -414,7 +441,7 @@ def _evaluated(
     decay = objectives.penalty_gradient(params, mask)
     grads = jax.tree.map(lambda g, w: g + gamma.astype(w.dtype) * w, grads, decay)
     value = error + gamma * objectives.penalty(params, mask)
-    return value, error, grads, lambda p: error_fn(packed.unpack(p)) + gamma * objectives.penalty(p, mask)
+    return value, error, grads, lambda p: error_fn(p) + gamma * objectives.penalty(p, mask)
 
 
 def is_due(program: Program, shared: Shared, state: State) -> Bool[Array, ""] | bool:
@@ -433,21 +460,26 @@ def validated(
         return nothing
 
     def compute(params: Any) -> Array:
-        risk = validation_risk(program, packed, params, *validation_examples(shared, member, held_out))
+        risk = validation_risk(program, packed, params, validation_examples(program, shared, member, held_out))
         return (risk.error / risk.total).astype(program.dtype)
 
     return jax.lax.cond(_most(program, due.astype(int)) > 0, compute, lambda _: nothing, params)
 
 
-def validation_examples(shared: Shared, member: Member, held_out: Rows | None) -> tuple[Examples, Array]:
-    """What to validate on, and which of its places hold examples."""
+def validation_examples(program: Program, shared: Shared, member: Member, held_out: Rows | None) -> Examples:
+    """What to validate on here; weighted by 0 in places that hold no example."""
+    own = functools.partial(part, program.division)
     if shared.validation is not None:
-        return shared.validation, shared.validation.weights > 0
+        x, y, weights = jax.tree.map(own, shared.validation)
+        place = places(program.division, len(shared.validation.x))
+        return Examples(x, y, jnp.where(place < len(shared.validation.x), weights, 0))
     assert held_out is not None
     x, y, weights = shared.examples
     weights = weights if member.weights is None else member.weights
-    own = None if weights is None else weights[held_out.index]
-    return Examples(x[held_out.index], y[held_out.index], own), jnp.arange(len(held_out.index)) < held_out.count
+    index = own(jnp.asarray(held_out.index))
+    there = places(program.division, len(held_out.index)) < held_out.count
+    counts = there.astype(program.dtype) if weights is None else jnp.where(there, weights[index], 0)
+    return Examples(x[index], y[index], counts)
 
 
 class Risk(NamedTuple):
@@ -457,14 +489,17 @@ class Risk(NamedTuple):
     total: Float[Array, ""]
 
 
-def validation_risk(program: Program, packed: Packing, params: Any, examples: Examples, there: Array) -> Risk:
-    """The risk on those of the examples that are there."""
+def validation_risk(program: Program, packed: Packing, params: Any, examples: Examples) -> Risk:
+    """The risk on examples, or parts of them."""
     wide = jnp.promote_types(program.dtype, jnp.float32)
-    counts = there.astype(program.dtype) if examples.weights is None else jnp.where(there, examples.weights, 0)
-    counts = counts.astype(program.dtype)
     evaluate = objectives.objective(program.network, program.likelihood, reduction="sum")
-    error = evaluate(packed.unpack(params), examples.x, examples.y, counts)
-    return Risk(error.astype(wide), jnp.sum(counts, dtype=wide))
+    tree = packed.unpack(params)
+
+    def of_part(part: Examples) -> Risk:
+        counts = part.weights.astype(program.dtype)
+        return Risk(evaluate(tree, part.x, part.y, counts).astype(wide), jnp.sum(counts, dtype=wide))
+
+    return summed(program.division, of_part, examples)
 
 
 def end(

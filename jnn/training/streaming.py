@@ -12,12 +12,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
 from jnn.networks.base import expected_parameters
-from jnn.training import program as programs
+from jnn.training import dividing, program as programs
 from jnn.training.packing import Packing, packing
-from jnn.training.problem import Problem, fill
+from jnn.training.problem import Problem
 from jnn.training.program import Block, Examples, Member, Pass, Program, Risk, Shared, State
 from jnn.training.structure import LEAST_VALIDATED, restored, rounded_up
 
@@ -52,11 +53,20 @@ class Source:
         """Half of what may lie on the device: the other half is being worked on."""
         return self.rows_on_device // 2
 
-    def rows(self, numbers: np.ndarray) -> Examples:
-        """Some examples, inputs and weights in the dtype of training."""
+    def rows(self, program: Program, numbers: np.ndarray) -> Examples:
+        """The examples of so many mini-batches `(steps, size)`, inputs and weights in the dtype of training."""
+        division = program.division
+        parts = numbers if division is None else division.cut(numbers)
+
+        def sent(leaf: np.ndarray, dtype: Any) -> Any:
+            def take(some: np.ndarray) -> np.ndarray:
+                return leaf[some].astype(dtype, copy=False)
+
+            return take(parts) if division is None else division.spread(take, parts, leaf)
+
         x, y, weights = self.examples
-        own = None if weights is None else weights[numbers].astype(self.dtype)
-        return Examples(x[numbers].astype(self.dtype), y[numbers], own)
+        own = None if weights is None else sent(weights, self.dtype)
+        return Examples(sent(x, self.dtype), sent(y, y.dtype), own)
 
     def blocks(self, program: Program, order: np.ndarray) -> Iterator[Block]:
         """An epoch's mini-batches, as many at a time as may be sent."""
@@ -64,9 +74,10 @@ class Source:
         assert size is not None
         steps, each = -(-len(order) // size), self.half // size
         for first in range(0, steps, each):
-            some = self.rows(order[first * size : (first + each) * size])
-            whole = Examples(*(None if leaf is None else fill(leaf, each * size) for leaf in some))
-            yield Block(whole, None, np.asarray(first, int), np.asarray(min(each, steps - first), int), count)
+            some = order[first * size : (first + each) * size]
+            numbers = np.pad(some, (0, each * size - len(some)), mode="edge").reshape(each, size)
+            where = np.asarray(first, int), np.asarray(min(each, steps - first), int)
+            yield Block(self.rows(program, numbers), None, *where, count)
 
 
 def run(source: Source, program: Program, shared: Shared, member: Member, state: State, until: Any) -> State:
@@ -107,7 +118,12 @@ def _begin(program: Program, member: Member, state: State) -> Pass:
 
 @functools.partial(jax.jit, static_argnames="program")
 def _take(program: Program, shared: Shared, member: Member, total: Array, before: Pass, block: Block) -> Pass:
-    return programs.take(program, shared, member, total, _packing(program, member), before, block)
+    def alone(shared: Shared, member: Member, total: Array, before: Pass, block: Block) -> Pass:
+        return programs.take(program, shared, member, total, _packing(program, member), before, block)
+
+    spec = Block(PartitionSpec(None, dividing.AXIS), None, *3 * (PartitionSpec(),))  # type: ignore[arg-type]
+    same = 4 * (PartitionSpec(),)
+    return dividing.on_each(program.division, alone, *same, spec)(shared, member, total, before, block)
 
 
 @functools.partial(jax.jit, static_argnames="program")
@@ -121,22 +137,37 @@ def _end(
 def _validated(source: Source, program: Program, shared: Shared, member: Member, state: State, done: Pass) -> Array:
     """Σ_n v_n (−ln p) / Σ_n v_n over the validation examples, block by block."""
     if shared.validation is not None:
-        blocks = iter([(shared.validation, np.asarray(shared.validation.weights) > 0)])
+        found = [_risk(program, shared, member, done.params, None, None)]
     else:
         assert state.held_out is not None
         numbers = state.held_out.numbers()
         size = min(source.half, rounded_up(len(numbers), least=LEAST_VALIDATED))
-        parts = (numbers[first : first + size] for first in range(0, len(numbers), size))
-        blocks = (
-            (Examples(*(None if leaf is None else fill(leaf, size) for leaf in source.rows(part))),
-             np.arange(size) < len(part))
-            for part in parts
-        )  # fmt: skip
-    found = [_risk(program, member, done.params, examples, there) for examples, there in blocks]
+        found = []
+        for first in range(0, len(numbers), size):
+            some = numbers[first : first + size]
+            whole = np.pad(some, (0, size - len(some)), mode="edge")[None]
+            examples = source.rows(program, whole)
+            found.append(_risk(program, shared, member, done.params, examples, np.asarray(len(some), int)))
     error, total = (sum(values, start=jnp.zeros((), values[0].dtype)) for values in zip(*found, strict=True))
     return (error / total).astype(program.dtype)
 
 
 @functools.partial(jax.jit, static_argnames="program")
-def _risk(program: Program, member: Member, params: Any, examples: Examples, there: Any) -> Risk:
-    return programs.validation_risk(program, _packing(program, member), params, examples, there)
+def _risk(program: Program, shared: Shared, member: Member, params: Any, examples: Examples | None, count: Any) -> Risk:
+    """The risk on `count` examples, as one mini-batch; or on the user's own validation examples."""
+
+    def alone(shared: Shared, member: Member, params: Any, examples: Examples | None, count: Any) -> Risk:
+        if examples is None:
+            some = programs.validation_examples(program, shared, member, None)
+        else:
+            x, y, weights = jax.tree.map(lambda leaf: leaf[0], examples)
+            rows = y.shape[0] if program.division is None else y.shape[0] * y.shape[1] * len(program.division.devices)
+            there = dividing.places(program.division, rows) < count
+            some = Examples(x, y, jnp.where(there, 1 if weights is None else weights, 0))
+        return programs.validation_risk(program, _packing(program, member), params, some)
+
+    same = 3 * (PartitionSpec(),)
+    spec = PartitionSpec() if examples is None else PartitionSpec(None, dividing.AXIS)
+    return dividing.on_each(program.division, alone, *same, spec, PartitionSpec())(
+        shared, member, params, examples, count
+    )
