@@ -1,12 +1,15 @@
-"""Are the hand-written gradients right, for every network, activation, likelihood and reduction?
+"""Are the hand-written derivatives right, for every network, activation, likelihood and reduction?
 
-    python -m experiments.crosscheck [--quick]
+    python -m experiments.crosscheck [--quick] [--order 1]
 
-For each combination, on a few random examples, with and without example weights and weight decay:
+Of the first order, the gradient; of the second, products with the Hessian and with the Gauss-Newton matrix, the
+outputs' Jacobian, and the Hessian's diagonal. (Autodiff takes the likelihood's Fisher information as it is; that one
+the tests compare with the expectation of δδᵀ.) For each combination, on a few random examples, with and without example
+weights and weight decay:
 
-- in float64, the largest difference between the hand-written gradient and autodiff's, relative to the largest
+- in float64, the largest difference between the hand-written derivative and autodiff's, relative to the largest
   element of the leaf: the bound is 1e-12;
-- in float32, the largest error of both against the float64 gradient at the same (float32) parameters, in ulps of the
+- in float32, the largest error of both against the float64 derivative at the same (float32) parameters, in ulps of the
   leaf's largest element: the hand-written one may have at most twice autodiff's error, plus 4 ulps.
 """
 
@@ -21,6 +24,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 import jnn
 from jnn import likelihoods
@@ -114,8 +118,8 @@ def cases(quick: bool = False) -> Iterator[Case]:
         yield Case(f"{name} / {title}", activation, likelihood, build(name, activation))
 
 
-def measure(case: Case, seed: int = 0) -> Errors:
-    """The errors of the hand-written gradient of one case; runs in float64 and float32 whatever the configuration."""
+def measure(case: Case, seed: int = 0, order: int = 1) -> Errors:
+    """The errors of one case's hand-written derivatives; runs in float64 and float32 whatever the configuration."""
     with jax.enable_x64(True):
         keys = jax.random.split(jax.random.key(seed), 4)
         # Values that float32 holds, so that both precisions see the same problem.
@@ -126,7 +130,9 @@ def measure(case: Case, seed: int = 0) -> Errors:
         if case.name.endswith("one-hot"):
             y = jax.nn.one_hot(y, case.network.outputs, dtype=jnp.float32)
         weights = jnp.linspace(0.5, 2, EXAMPLES, dtype=jnp.float32)
-        evaluate = _compiled if case.name.startswith("general, sweep") else _gradients
+        evaluate = {1: _gradients, 2: _second_derivatives}[order]
+        if order == 2 or case.name.startswith("general, sweep"):
+            evaluate = jax.jit(evaluate, static_argnums=(0, 1))
         single = evaluate(case.network, case.likelihood, params, x, y, weights)
         double = evaluate(case.network, case.likelihood, *jax.tree.map(_widen, (params, x, y, weights)))
         return _compare(jax.device_get(single), jax.device_get(double))
@@ -148,16 +154,46 @@ def _gradients(network: Network, likelihood: Any, params: Any, x: Any, y: Any, w
     return found
 
 
-_compiled = jax.jit(_gradients, static_argnums=(0, 1))
+def _second_derivatives(network: Network, likelihood: Any, params: Any, x: Any, y: Any, weights: Any) -> Any:
+    """[(by hand, autodiff)] under a mean with example weights and weight decay."""
+    arguments: dict[str, Any] = {"reduction": "mean", "weight_decay": 0.3}
+    v = jax.tree.map(lambda w: jnp.cos(jnp.arange(w.size, dtype=w.dtype)).reshape(w.shape), params)
+    objective = jnn.objectives.objective(network, likelihood, **arguments)
+    curvature = jnn.curvature
+
+    def moved(v: Any) -> Any:
+        return jax.jvp(jax.grad(lambda params: objective(params, x, y, weights)), (params,), (v,))[1]
+
+    def outputs(params: Any) -> Any:
+        return network.apply(params, x)
+
+    a, moved_a = jax.jvp(outputs, (params,), (v,))
+    counts = (weights / jnp.sum(weights))[:, None]
+    (product,) = jax.vjp(outputs, params)[1](counts * likelihood.fisher_product(a, moved_a))
+    mask = jnn.objectives.decay_mask(network, likelihood)
+    decay = jnn.objectives.penalty_gradient(v, mask)
+    product = jax.tree.map(lambda p, d: p + 0.3 / jnp.sum(weights) * d, product, decay)
+    flat, unravel = ravel_pytree(params)
+    diagonal = jax.vmap(lambda e: jnp.vdot(e, ravel_pytree(moved(unravel(e)))[0]))(jnp.eye(len(flat), dtype=flat.dtype))
+    return [
+        (curvature.hessian_vector_product(network, likelihood, **arguments)(params, v, x, y, weights), moved(v)),
+        (curvature.gauss_newton_vector_product(network, likelihood, **arguments)(params, v, x, weights), product),
+        (curvature.jacobian(network, params, x), jax.jacrev(outputs)(params)),
+        (
+            ravel_pytree(curvature.diagonal(network, likelihood, of="hessian", **arguments)(params, x, y, weights))[0],
+            diagonal,
+        ),
+    ]
 
 
 def _compare(single: Any, double: Any) -> Errors:
-    """The worst leaf, the loss value counted as one; a leaf's float32 error is its largest under both reductions."""
+    """The worst leaf, the loss value counted as one; a leaf's float32 error is its largest in all pairs of one form."""
     worst64 = 0.0
-    ulps: dict[tuple[int, str], float] = {}
+    ulps: dict[tuple[Any, str], float] = {}
     for (hand32, auto32), (hand64, auto64) in zip(single, double, strict=True):
         leaves = (jax.tree.leaves(tree) for tree in (hand32, auto32, hand64, auto64))
-        for number, (h32, a32, h64, a64) in enumerate(zip(*leaves, strict=True)):
+        for place, (h32, a32, h64, a64) in enumerate(zip(*leaves, strict=True)):
+            number = place, h32.shape
             if (h32.dtype, h32.shape) != (a32.dtype, a32.shape):
                 raise AssertionError(
                     f"expected a leaf like autodiff's, {a32.dtype}{a32.shape}; got {h32.dtype}{h32.shape}"
@@ -180,13 +216,21 @@ def main() -> None:
     """Measure all cases, and print the worst of each network and likelihood over the activations."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a part of the combinations, the one that the tests run")
-    every = sorted(cases(parser.parse_args().quick), key=lambda case: case.name)
-    print(f"{'network / likelihood':44}{'float64':>10}  {'float32 by hand':>15}  {'autodiff':>8}  of bound  worst for")
+    parser.add_argument("--order", type=int, choices=(1, 2), help="derivatives of this order only; both by default")
+    arguments = parser.parse_args()
+    for order in (1, 2) if arguments.order is None else (arguments.order,):
+        report(sorted(cases(arguments.quick), key=lambda case: case.name), order)
+
+
+def report(every: list[Case], order: int) -> None:
+    """The table of one order."""
+    title = f"order {order}: network / likelihood"
+    print(f"{title:44}{'float64':>10}  {'float32 by hand':>15}  {'autodiff':>8}  of bound  worst for")
     everything: list[Errors] = []
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # what takes time is compiling
         for name, group in itertools.groupby(every, key=lambda case: case.name):
             row = list(group)
-            results = list(zip(row, pool.map(measure, row), strict=True))
+            results = list(zip(row, pool.map(lambda case: measure(case, order=order), row), strict=True))
             case, errors = max(results, key=lambda pair: pair[1].excess)
             everything += [e for _, e in results]
             print(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jnn import (
     activations as activations,
     backprop as backprop,
+    curvature as curvature,
     likelihoods as likelihoods,
     model as model,
     networks as networks,
@@ -22,7 +23,12 @@ from jnn import (
 from jnn.compilation import enable_compilation_cache as enable_compilation_cache
 from jnn.model import Model as Model
 from jnn.networks import dag as dag, describe as describe, mlp as mlp
-from jnn.optimizers import adam as adam, rprop as rprop, steepest_descent as steepest_descent
+from jnn.optimizers import (
+    adam as adam,
+    levenberg_marquardt as levenberg_marquardt,
+    rprop as rprop,
+    steepest_descent as steepest_descent,
+)
 from jnn.training import fit as fit, stopping as stopping
 
 # Imported when first used: a short script that trains one network starts sooner without them.

@@ -1,13 +1,16 @@
-"""Activation functions h, each beside its derivative h' written by hand.
+"""Activation functions h, each beside its derivatives h' and h'' written by hand.
 
 `h` is made of `jnp` operations without custom differentiation rules, so that `jax.grad(h)` is an independent opinion
-on h'. h' can be differentiated again, for Hessian-vector products. Conventions, the same for every pair:
+on h', and `jax.grad` of h' one on h''. Conventions, the same for every function:
 
 * The dtype of `a` is kept. Where rounding or overflow would hurt, float16 and bfloat16 are computed in float32 and
   rounded once.
-* At ±inf, `h` and h' take their limits, and autodiff of `h` is finite; NaN gives NaN, also in a constant derivative.
+* At ±inf, `h`, h' and h'' take their limits, and autodiff of `h` is finite; NaN gives NaN, also in a constant
+  derivative.
 * Where a function has a kink, h' takes the value that autodiff of `jax.nn`'s function of that name takes (relu'(0) = 0,
   leaky_relu'(0) = 1, hard_tanh'(±1) = 1, ...), and autodiff of `h` agrees. `step` has the derivative 0 everywhere.
+  Where h' jumps, h'' is that of the side whose h' was taken (relu''(0) = 0, elu''(0) = 1); where h'' alone does, that
+  of the right (softsign''(0) = -2).
 * XLA on CPU compares subnormals as if they were zero. `step`, `relu`, `leaky_relu` and `relu6` read the sign from the
   bits instead. An `h` that has to compute may return 0 for a subnormal.
 
@@ -48,12 +51,14 @@ class Activation:
         h: elementwise, `(...) -> (...)`.
         derivative: h', elementwise, `(...) -> (...)`, from the same argument `a` (not from `z`).
         gain: the initial weights' standard deviation times √fan_in.
+        second: h'', elementwise, from `a` too; None if nobody has written it.
     """
 
     name: str
     h: Elementwise
     derivative: Elementwise
     gain: float = 1.0
+    second: Elementwise | None = None
 
     def __call__(self, a: ArrayLike) -> Float[Array, "..."]:
         """Return `h(a)`; Python numbers and integers are taken as floats, and complex ones are a TypeError."""
@@ -61,6 +66,15 @@ class Activation:
         if not jnp.issubdtype(dtype, jnp.floating):
             raise TypeError(f"{self.name}: expected real pre-activations, got {dtype}; pass real and imaginary parts.")
         return self.h(jnp.asarray(a, dtype))
+
+    def second_derivative(self, a: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Return h''(a); ValueError for an activation without it."""
+        if self.second is None:
+            raise ValueError(
+                f"second derivatives need h'' of the activation {self.name}: give it as (h, h', h''), or as "
+                "Activation(name, h, h', second=h'')"
+            )
+        return self.second(a)
 
     @functools.cached_property
     def gradient_passes(self) -> bool:
@@ -76,7 +90,7 @@ class Activation:
     def __reduce__(self) -> Any:
         if ACTIVATIONS.get(self.name) is self:
             return get, (self.name,)
-        return Activation, (self.name, self.h, self.derivative, self.gain)
+        return Activation, (self.name, self.h, self.derivative, self.gain, self.second)
 
 
 # What surrounds the equations: precision, NaN, limits, signs.
@@ -111,17 +125,21 @@ def _positive(a: Array) -> Array:
 _HE = math.sqrt(2)
 
 
-def _by_cases(name: str, h: Elementwise, derivative: Elementwise, gain: float = _HE) -> Activation:
-    return Activation(name, _keeps_nan(h), _keeps_nan(derivative), gain)
+def _by_cases(
+    name: str, h: Elementwise, derivative: Elementwise, second: Elementwise = jnp.zeros_like, gain: float = _HE
+) -> Activation:
+    return Activation(name, _keeps_nan(h), _keeps_nan(derivative), gain, _keeps_nan(second))
 
 
-def _smooth(name: str, h: Elementwise, derivative: Elementwise, gain: float = _HE) -> Activation:
-    return Activation(name, _in_float32(h), _in_float32(derivative), gain)
+def _smooth(name: str, h: Elementwise, derivative: Elementwise, second: Elementwise, gain: float = _HE) -> Activation:
+    return Activation(name, _in_float32(h), _in_float32(derivative), gain, _in_float32(second))
 
 
-def _rectifier(name: str, h: Elementwise, derivative: Elementwise, far: float = 1000.0) -> Activation:
+def _rectifier(
+    name: str, h: Elementwise, derivative: Elementwise, second: Elementwise, far: float = 1000.0
+) -> Activation:
     """From 0 to `a`, h' from 0 to 1. Beyond 1000, exp(-|a|) is 0 in every dtype, times any power of `a` used here."""
-    return _smooth(name, _within(far, h, 0, None), _within(far, derivative, 0, 1))
+    return _smooth(name, _within(far, h, 0, None), _within(far, derivative, 0, 1), _within(far, second, 0, 0))
 
 
 # The lecture's activations. Where an equation is its code, it stands in the table; else in a function before it.
@@ -163,12 +181,34 @@ def _softsign_derivative(a: Array) -> Array:
     return r * r
 
 
+def _logistic_second(a: Array) -> Array:
+    """h''(a) = h'(a) (1 - 2h(a)), where 1 - 2h(a) = -tanh(a/2) does not cancel."""
+    return -_logistic_derivative(a) * jnp.tanh(a / 2)
+
+
+def _tanh_second(a: Array) -> Array:
+    """h''(a) = -2 h(a) h'(a)."""
+    return -2 * jnp.tanh(a) * _tanh_derivative(a)
+
+
+def _softsign_second(a: Array) -> Array:
+    """h''(a) = -2 sign(a) / (1 + |a|)³; at its jump, 0, from the right."""
+    r = 1 / (1 + jnp.abs(a))
+    return jnp.where(a >= 0, -2, 2) * (r * r * r)
+
+
 step = _by_cases("step", _positive, jnp.zeros_like, gain=1.0)  # no gradient passes it, not even at the jump
-logistic = _smooth("logistic", _logistic, _logistic_derivative, gain=2.0)
-tanh = _smooth("tanh", jnp.tanh, _tanh_derivative, gain=1.0)
+logistic = _smooth("logistic", _logistic, _logistic_derivative, _logistic_second, gain=2.0)
+tanh = _smooth("tanh", jnp.tanh, _tanh_derivative, _tanh_second, gain=1.0)
 relu = _by_cases("relu", lambda a: jnp.where(_positive(a), a, 0), _positive)
-softsign = _smooth("softsign", _within(math.inf, lambda a: a / (1 + jnp.abs(a)), -1, 1), _softsign_derivative, gain=1.0)
-identity = Activation("identity", lambda a: a, _keeps_nan(jnp.ones_like), gain=1.0)
+softsign = _smooth(
+    "softsign",
+    _within(math.inf, lambda a: a / (1 + jnp.abs(a)), -1, 1),
+    _softsign_derivative,
+    _softsign_second,
+    gain=1.0,
+)
+identity = Activation("identity", lambda a: a, _keeps_nan(jnp.ones_like), 1.0, _keeps_nan(jnp.zeros_like))
 
 
 # Piecewise linear relatives: leaky_relu of Maas, Hannun, Ng 2013; hard_silu = a · hard_sigmoid(a) of Howard et al. 2019
@@ -192,16 +232,23 @@ hard_sigmoid = _smooth(
     "hard_sigmoid",
     _within(3, lambda a: (a + 3) / 6, 0, 1),
     _keeps_nan(lambda a: jnp.where(jnp.abs(a) < 3, 1 / 6, 0)),
+    _keeps_nan(jnp.zeros_like),
     gain=3.0,
 )
-hard_silu = _rectifier("hard_silu", lambda a: a * (a + 3) / 6, lambda a: (2 * a + 3) / 6, far=3)
+hard_silu = _rectifier(
+    "hard_silu",
+    lambda a: a * (a + 3) / 6,
+    lambda a: (2 * a + 3) / 6,
+    _keeps_nan(lambda a: jnp.full_like(a, 1 / 3)),
+    far=3,
+)
 
 
 # Smooth relatives.
 
 
 def _exponential(name: str, scale: float, alpha: float, gain: float) -> Activation:
-    """h(a) = λ a for a > 0, λ α (exp(a) - 1) for a ≤ 0; h'(a) = λ for a > 0, λ α exp(a) for a ≤ 0."""
+    """h(a) = λ a for a > 0, λ α (exp(a) - 1) for a ≤ 0; h'(a) = λ for a > 0, λ α exp(a) for a ≤ 0, as h''(a) is."""
 
     def h(a: Array) -> Array:
         return scale * jnp.where(a > 0, a, alpha * jnp.expm1(jnp.where(a > 0, 0, a)))
@@ -209,7 +256,10 @@ def _exponential(name: str, scale: float, alpha: float, gain: float) -> Activati
     def derivative(a: Array) -> Array:
         return scale * jnp.where(a > 0, 1, alpha * jnp.exp(jnp.where(a > 0, 0, a)))
 
-    return _smooth(name, h, derivative, gain)
+    def second(a: Array) -> Array:
+        return jnp.where(a > 0, 0, scale * alpha * jnp.exp(jnp.where(a > 0, 0, a)))
+
+    return _smooth(name, h, derivative, second, gain)
 
 
 def _softplus(a: Array) -> Array:
@@ -224,10 +274,22 @@ def _silu_derivative(a: Array) -> Array:
     return jnp.where(lost, 0, s * (1 + a * (e * s)))
 
 
+def _silu_second(a: Array) -> Array:
+    """h''(a) = 2 s' + a s'' = s' (2 - a tanh(a/2)), where s = logistic(a)."""
+    return _logistic_derivative(a) * (2 - a * jnp.tanh(a / 2))
+
+
 def _mish_derivative(a: Array) -> Array:
     """h'(a) = t + a (1 - t²) logistic(a), where t = tanh(s), 1 - t² = 4 logistic'(2s), s = softplus(a)."""
     s = _softplus(a)
     return jnp.tanh(s) + a * (4 * _logistic_derivative(2 * s)) * _logistic(a)
+
+
+def _mish_second(a: Array) -> Array:
+    """h''(a) = u (2 + a (1 - σ - 2tσ)), where t = tanh(softplus(a)), u = t' = (1 - t²) σ, and σ = logistic(a)."""
+    s = _softplus(a)
+    u = 4 * _logistic_derivative(2 * s) * _logistic(a)
+    return u * (2 + a * (_logistic(-a) - 2 * jnp.tanh(s) * _logistic(a)))
 
 
 def _gelu_argument(a: Array) -> Array:
@@ -241,6 +303,14 @@ def _gelu_derivative(a: Array) -> Array:
     return _logistic(_gelu_argument(a)) + a * slope * _logistic_derivative(_gelu_argument(a))
 
 
+def _gelu_second(a: Array) -> Array:
+    """h''(a) = logistic'(q) (2q' + a (q'' - q'² tanh(q/2))), where q = 2u and q'' = √(8/π) · 6 · 0.044715 a."""
+    slope = math.sqrt(8 / math.pi) * (1 + 3 * 0.044715 * a**2)
+    bend = math.sqrt(8 / math.pi) * 6 * 0.044715 * a
+    q = _gelu_argument(a)
+    return _logistic_derivative(q) * (2 * slope + a * (bend - slope**2 * jnp.tanh(q / 2)))
+
+
 def _normal_cdf(a: Array) -> Array:
     return 0.5 * lax.erfc(-a * math.sqrt(0.5))
 
@@ -248,6 +318,11 @@ def _normal_cdf(a: Array) -> Array:
 def _gelu_exact_derivative(a: Array) -> Array:
     """h'(a) = Φ(a) + a φ(a), with φ = Φ' the standard normal density."""
     return _normal_cdf(a) + a * (jnp.exp(-0.5 * a**2) / math.sqrt(2 * math.pi))
+
+
+def _gelu_exact_second(a: Array) -> Array:
+    """h''(a) = (2 - a²) φ(a)."""
+    return (2 - a**2) * (jnp.exp(-0.5 * a**2) / math.sqrt(2 * math.pi))
 
 
 def _root(a: Array) -> Array:
@@ -266,13 +341,19 @@ def _squareplus(a: Array) -> Array:
 elu = _exponential("elu", 1.0, 1.0, gain=_HE)  # Clevert, Unterthiner, Hochreiter 2016
 celu = _exponential("celu", 1.0, 1.0, gain=_HE)  # at α = 1, the default of both, celu is elu
 selu = _exponential("selu", 1.0507009873554804934193349852946, 1.6732632423543772848170429916717, gain=1.0)
-softplus = _smooth("softplus", _softplus, _logistic)
-log_sigmoid = _smooth("log_sigmoid", lambda a: -_softplus(-a), lambda a: _logistic(-a))  # ln logistic(a)
-silu = _rectifier("silu", lambda a: a * _logistic(a), _silu_derivative)
-mish = _rectifier("mish", lambda a: a * jnp.tanh(_softplus(a)), _mish_derivative)  # Misra 2020
-gelu = _rectifier("gelu", lambda a: a * _logistic(_gelu_argument(a)), _gelu_derivative)  # Hendrycks, Gimpel 2016
-gelu_exact = _rectifier("gelu_exact", lambda a: a * _normal_cdf(a), _gelu_exact_derivative)
-squareplus = _rectifier("squareplus", _squareplus, lambda a: _squareplus(a) / _root(a), far=math.inf)
+softplus = _smooth("softplus", _softplus, _logistic, _logistic_derivative)
+log_sigmoid = _smooth(  # ln logistic(a)
+    "log_sigmoid", lambda a: -_softplus(-a), lambda a: _logistic(-a), lambda a: -_logistic_derivative(-a)
+)
+silu = _rectifier("silu", lambda a: a * _logistic(a), _silu_derivative, _silu_second)
+mish = _rectifier("mish", lambda a: a * jnp.tanh(_softplus(a)), _mish_derivative, _mish_second)  # Misra 2020
+gelu = _rectifier(  # Hendrycks, Gimpel 2016
+    "gelu", lambda a: a * _logistic(_gelu_argument(a)), _gelu_derivative, _gelu_second
+)
+gelu_exact = _rectifier("gelu_exact", lambda a: a * _normal_cdf(a), _gelu_exact_derivative, _gelu_exact_second)
+squareplus = _rectifier(
+    "squareplus", _squareplus, lambda a: _squareplus(a) / _root(a), lambda a: 2 * (1 / _root(a)) ** 3, far=math.inf
+)
 
 ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
     {value.name: value for value in tuple(globals().values()) if isinstance(value, Activation)}
@@ -292,10 +373,11 @@ ALIASES: Mapping[str, str] = MappingProxyType(
 """Other libraries' names that `get` understands too."""
 
 
-def get(spec: str | Activation | tuple[Elementwise, Elementwise]) -> Activation:
-    """Return the activation that a name, an `Activation` or a pair of functions (h, h') stands for.
+def get(spec: str | Activation | tuple[Elementwise, ...]) -> Activation:
+    """Return the activation that a name, an `Activation` or functions (h, h') or (h, h', h'') stand for.
 
-    A pair, both elementwise on arrays, gets the gain 1; write `Activation(name, h, derivative, gain)` for another.
+    Functions, elementwise on arrays, get the gain 1; write `Activation(name, h, derivative, gain)` for another. Without
+    h'' there are gradients, but no second derivatives.
     A name that is in neither `ACTIVATIONS` nor `ALIASES` is a ValueError, anything else a TypeError.
     """
     match spec:
@@ -308,8 +390,8 @@ def get(spec: str | Activation | tuple[Elementwise, Elementwise]) -> Activation:
             hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
             known = ", ".join(sorted(ACTIVATIONS))
             raise ValueError(f"expected the name of an activation, got {spec!r}; {hint}The names are {known}.")
-        case (h, derivative) if callable(h) and callable(derivative):
-            return Activation(getattr(h, "__name__", "custom"), h, derivative)
+        case (h, derivative, *second) if len(second) < 2 and all(map(callable, spec)):
+            return Activation(getattr(h, "__name__", "custom"), h, derivative, 1.0, *second)
     raise TypeError(
         f"expected an activation's name, an Activation or a pair of functions (h, h'), got {spec!r}; "
         "a function alone is not enough, because backpropagation needs its derivative."

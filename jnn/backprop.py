@@ -6,7 +6,7 @@
     gradient  ∂E/∂w_ij = δ_i z_j
 
 Everything is a plain JAX function of arrays, so it works under `jit`, `vmap` and `scan`, and can itself be
-differentiated: a Hessian-vector product is the derivative of the gradient that stands here.
+differentiated. Second derivatives, by hand too, are in `jnn.curvature`.
 """
 
 import functools
@@ -65,11 +65,7 @@ def value_and_grad(
 
     def evaluate(params: Params, x: Array, y: Array, weights: Array | None = None) -> tuple[Array, Params]:
         columns, y, weights = objectives.examples(network, params, x, y, weights)
-        counts, gamma = weights, weight_decay
-        if reduction == "mean":
-            scale = 1 / (columns.shape[1] if weights is None else jnp.sum(weights))
-            counts = scale if weights is None else weights * scale
-            gamma = weight_decay * scale
+        counts, gamma = objectives.shares(reduction, weight_decay, columns.shape[1], weights)
         nll, kept, found = _forward_and_deltas(network, likelihood, params, columns, y, counts)
         value, grads = jnp.sum(nll), network.gradients(kept, found)
         if not objectives.is_zero(weight_decay):

@@ -38,6 +38,16 @@ def examples(
     return columns, y.reshape(-1, *y.shape[len(batch) :]), weights
 
 
+def shares(
+    reduction: Reduction, weight_decay: Any, count: int, weights: Float[Array, "n"] | None
+) -> tuple[Float[Array, "n"] | Any, Any]:
+    """What the objective multiplies each example's error by (None: 1 each), and ½ ‖w‖²: v_n and γ, or those over N."""
+    if reduction == "sum":
+        return weights, weight_decay
+    scale = 1 / (count if weights is None else jnp.sum(weights))
+    return scale if weights is None else weights * scale, weight_decay * scale
+
+
 def decay_mask(network: Network, likelihood: Likelihood) -> Params:
     """Which weights the norm ‖w‖ counts, as a pytree that broadcasts against the parameters.
 
@@ -50,6 +60,11 @@ def decay_mask(network: Network, likelihood: Likelihood) -> Params:
 def all_weights_mask(network: Network) -> Params:
     """The mask that counts every weight, those of linear outputs too, but no bias (scikit-learn's penalty)."""
     return network.decay_mask(np.ones(network.outputs, bool))
+
+
+def every_weight_mask(network: Network) -> Params:
+    """The mask that counts every weight and every bias: a proper Gaussian prior."""
+    return jax.tree.map(lambda _: np.array(True), network.decay_mask(np.ones(network.outputs, bool)))
 
 
 def penalty(params: Params, mask: Params) -> Float[Array, ""]:

@@ -99,18 +99,20 @@ def _rounded(points: np.ndarray, dtype: str) -> np.ndarray:
 
 
 @functools.cache
-def oracle(name: str, a: float) -> tuple[float, float, float]:
-    """h, h' and h'' at `a`."""
+def oracle(name: str, a: float) -> tuple[float, float, float, float]:
+    """h, h', h'' and h''' at `a`."""
     f = REFERENCE[name]
     with localcontext(Context(prec=400, Emax=MAX_EMAX, Emin=MIN_EMIN)):
         x = Decimal(a)
-        left, middle, right = f(x - STEP), f(x), f(x + STEP)
-        return float(middle), float((right - left) / (2 * STEP)), float((right - 2 * middle + left) / STEP**2)
+        far_left, left, middle, right, far_right = (f(x + k * STEP) for k in (-2, -1, 0, 1, 2))
+        second = (right - 2 * middle + left) / STEP**2
+        third = (far_right - far_left - 2 * (right - left)) / (2 * STEP**3)
+        return float(middle), float((right - left) / (2 * STEP)), float(second), float(third)
 
 
 @functools.cache
 def evaluated(dtype: str) -> tuple[np.ndarray, dict[str, tuple[np.ndarray, ...]]]:
-    """The points, then edges; h, h', autodiff of h and of h' there, as float64, of every activation in one program."""
+    """The points, then edges; there, as float64, h, h', autodiff of both and h'' of every activation in one program."""
     largest, tiny = float(jnp.finfo(dtype).max), float(jnp.finfo(dtype).tiny)
     edges = [0.0, 1.0, 3.0, 6.0, 999.0, 1001.0, tiny, tiny / 4, largest, largest / 8, INF]
     points = np.array([*_rounded(POINTS, dtype), *edges, *(-np.array(edges))])
@@ -121,7 +123,7 @@ def evaluated(dtype: str) -> tuple[np.ndarray, dict[str, tuple[np.ndarray, ...]]
             value, pullback = jax.vjp(f, a)
             return value, pullback(jnp.ones_like(a))[0]
 
-        return {name: (*both(f.h), *both(f.derivative)) for name, f in ACTIVATIONS.items()}
+        return {name: (*both(f.h), *both(f.derivative), f.second_derivative(a)) for name, f in ACTIVATIONS.items()}
 
     values = table(jnp.asarray(points, jnp.float64).astype(dtype))
     for name, outputs in values.items():
@@ -140,9 +142,9 @@ def test_the_oracle_covers_every_activation():
 def test_values_and_derivatives(name, dtype):
     # Allowed: a few roundings of the result and of the argument, eps (|f| + |a f'|), and, since the compiler flushes
     # them, any subnormal. Half precision is computed in float32 and rounded once. tanh' = 1 - tanh² is right to
-    # roundings of 1; so is h'' by autodiff of h', where the derivatives of the tails cancel.
+    # roundings of 1, and tanh'' = -2 tanh tanh' to those of 2; h'' by autodiff of h', too, where the tails cancel.
     points = _rounded(POINTS, dtype)
-    h, _, derivative, second = (out[: points.size] for out in evaluated(dtype)[1][name])
+    h, _, derivative, autodiff, second = (out[: points.size] for out in evaluated(dtype)[1][name])
     exact = np.array([oracle(name, float(a)) for a in points]).T
     half = dtype.endswith("float16")
     eps, tiny = float(jnp.finfo(dtype).eps), float(jnp.finfo(dtype).tiny)
@@ -151,20 +153,24 @@ def test_values_and_derivatives(name, dtype):
     np.testing.assert_array_less(np.abs(h - exact[0]), roundings * (eps * scale + tiny))
     scale = 1.0 if name == "tanh" else np.abs(exact[1]) + np.abs(points * exact[2])
     np.testing.assert_array_less(np.abs(derivative - exact[1]), roundings * (eps * scale + tiny))
-    np.testing.assert_array_less(np.abs(second - exact[2]), 8 * eps)
+    np.testing.assert_array_less(np.abs(autodiff - exact[2]), 8 * eps)
+    scale = 2.0 if name == "tanh" else np.abs(exact[2]) + np.abs(points * exact[3])
+    np.testing.assert_array_less(np.abs(second - exact[2]), roundings * (eps * scale + tiny))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", NAMES)
 def test_autodiff_agrees_and_is_finite_everywhere(name, dtype):
     points, values = evaluated(dtype)
-    h, autodiff, derivative, second = values[name]
+    h, autodiff, derivative, by_autodiff, second = values[name]
     assert not np.isnan(h).any()
     assert np.isfinite(h[np.isfinite(points)]).all() or name == "selu"  # λ > 1 times the largest number overflows
-    for out in (derivative, autodiff, second):
+    for out in (derivative, autodiff, by_autodiff, second):
         assert np.isfinite(out).all()
     # In roundings of 1, since autodiff cancels in the tails: most in mish, a (1 - t²).
-    np.testing.assert_allclose(derivative, autodiff, rtol=0, atol=32 * float(jnp.finfo(dtype).eps))
+    tolerance = {"rtol": 0, "atol": 32 * float(jnp.finfo(dtype).eps)}
+    np.testing.assert_allclose(derivative, autodiff, **tolerance)
+    np.testing.assert_allclose(second, by_autodiff, **tolerance)  # at kinks, too
 
 
 SPECIAL = {  # h(-∞), h(0), h(∞); h'(-∞), h'(0), h'(∞); then h' at kinks
@@ -203,6 +209,8 @@ def test_limits_zeros_kinks_and_nan(name, dtype):
     np.testing.assert_allclose(f(a).astype(jnp.float64)[:5], [low, zero, zero, high, NAN], **tolerance)
     slopes = [slope_low, slope_zero, slope_zero, slope_high, NAN, *kinks.values()]
     np.testing.assert_allclose(f.derivative(a).astype(jnp.float64), slopes, **tolerance)
+    second = f.second_derivative(a).astype(jnp.float64)
+    assert (second[0], second[3], bool(jnp.isnan(second[4]))) == (0, 0, True)  # h' goes to its limits smoothly
 
 
 JAX_NN = {
@@ -255,7 +263,7 @@ def test_subnormals_have_a_sign(dtype, transform):
 def test_shapes_and_vmap(name):
     f = ACTIVATIONS[name]
     a = jnp.linspace(-4.0, 4.0, 6).reshape(2, 1, 3)
-    for g in (f.h, f.derivative):
+    for g in (f.h, f.derivative, f.second_derivative):
         assert g(a).shape == (2, 1, 3)
         assert g(a[0, 0, 0]).shape == ()
         assert g(a[:0]).shape == (0, 1, 3)
@@ -317,6 +325,10 @@ def test_get_other_names_and_pairs():
     assert hash(pair) == hash(get((jnp.sin, jnp.cos)))
     assert (pair.h, pair.derivative, pair.gain, pair.name) == (jnp.sin, jnp.cos, 1.0, "sin")
     assert pair(0.0) == 0
+    with pytest.raises(ValueError, match=r"second derivatives need h'' of the activation sin: give it as"):
+        pair.second_derivative(jnp.zeros(()))
+    three = get((jnp.sin, jnp.cos, lambda a: -jnp.sin(a)))
+    assert three.second_derivative(jnp.ones(())) == -jnp.sin(1.0)
 
 
 @pytest.mark.parametrize("bad", ["", "Tanh", "sigmoidal", "no such thing"])
@@ -327,7 +339,7 @@ def test_get_unknown(bad):
     assert hints.get(bad, repr(bad)) in str(error.value)
 
 
-@pytest.mark.parametrize("bad", [jnp.tanh, None, (jnp.tanh,), (jnp.tanh, 1.0), (jnp.sin, jnp.cos, jnp.tan)])
+@pytest.mark.parametrize("bad", [jnp.tanh, None, (jnp.tanh,), (jnp.tanh, 1.0), (jnp.sin, jnp.cos, 1.0), (jnp.sin,) * 4])
 def test_get_refuses(bad):
     unchecked = inspect.unwrap(get)  # without the tests' run-time type checks, as users have it
     with pytest.raises(TypeError, match=r"expected an activation's name.*needs its derivative"):

@@ -30,6 +30,7 @@ ORDER = [
     "gradcheck",
     "objectives",
     "backprop",
+    "curvature",
     "training",
     "ensembles",
     "persistence",

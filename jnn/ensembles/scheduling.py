@@ -53,6 +53,8 @@ def lanes_for(work: Work, share: int, platform: str) -> int:
     if platform != "cpu":
         return max(8, 1 << (share - 1).bit_length()) if share <= 256 else rounded_up(share)
     program = work.program
+    if program.curvature:
+        return 1  # large matrices, and in a batch of members every attempt would compute G anew
     rows = program.batch_size or (len(work.shared.examples.x) if program.split == "none" else program.places[0])
     work_of_one = program.network.weight_count + rows * program.network.neurons
     most = max(1, ENOUGH_WORK // work_of_one)

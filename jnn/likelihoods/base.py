@@ -1,7 +1,8 @@
 """What a likelihood is: the part of the model behind the pre-activations of the output neurons.
 
 From the density p(y | a) of the target y everything else follows: the error of an example E = −ln p(y | a), its
-derivative δ = ∂E/∂a with which backpropagation starts, the prediction E[y | a], and samples.
+derivative δ = ∂E/∂a with which backpropagation starts, its second derivatives ∂δ/∂a, whose expectation is the Fisher
+information Λ = E[δδᵀ | a], the prediction E[y | a], and samples.
 
 Rows: `a` is `(..., P)`, targets are `(..., K)`, and errors are `(...)`, one number per example (the objective sums and
 weights them). P = K unless a class says otherwise. Results have the dtype of `a`.
@@ -27,7 +28,8 @@ class Likelihood(abc.ABC):
     """A density p(y | a) of the target y given the output neurons' pre-activations a.
 
     Subclasses are frozen dataclasses: hashable, and equal if their fields are, so that they can be static arguments of
-    `jax.jit`. A subclass must define `nll`, `delta` and `mean`; it should define `sample` and `variance`.
+    `jax.jit`. A subclass must define `nll`, `delta` and `mean`; it should define `sample` and `variance`, and, for what
+    needs second derivatives (`jnn.curvature`), `hessian_product`, `fisher_product` and `fisher_root`.
     """
 
     @abc.abstractmethod
@@ -57,13 +59,28 @@ class Likelihood(abc.ABC):
         """
         return jnp.log(self.mean(a))
 
+    def hessian_product(self, a: Outputs, y: Targets, v: Outputs) -> Outputs:
+        """Return (∂δ/∂a) v, what becomes of δ when a moves by v; arguments and errors as for `nll`."""
+        raise NotImplementedError(self._lacks("hessian_product"))
+
+    def fisher_product(self, a: Outputs, v: Outputs) -> Outputs:
+        """Return Λ v, with the Fisher information Λ = E[δδᵀ | a] = E[∂δ/∂a | a]: never indefinite, and free of y."""
+        raise NotImplementedError(self._lacks("fisher_product"))
+
+    def fisher_root(self, a: Outputs) -> Float[Array, "*batch P R"]:
+        """Return a root S of Λ = S Sᵀ, with R ≤ P columns."""
+        raise NotImplementedError(self._lacks("fisher_root"))
+
     def variance(self, a: Outputs) -> Components:
         """Return the variance of each component of y given a."""
-        raise NotImplementedError(f"{type(self).__name__} does not define a variance")
+        raise NotImplementedError(self._lacks("variance"))
 
     def sample(self, key: Key[Array, ""], a: Outputs) -> Shaped[Array, "..."]:
         """Draw one target per example from p(y | a), in a form that `nll` accepts."""
-        raise NotImplementedError(f"{type(self).__name__} does not define a sampler")
+        raise NotImplementedError(self._lacks("sample"))
+
+    def _lacks(self, name: str) -> str:
+        return f"{type(self).__name__} does not define {name}, which this needs; see jnn.likelihoods.Likelihood.{name}"
 
     def pre_activations(self, targets: int) -> int:
         """Return P, the number of output neurons needed for K target components (for classes, K is their number)."""
@@ -108,6 +125,12 @@ def paired(a: Array, y: ArrayLike, components: int | None = None) -> tuple[Array
             "reshape the targets so that each row belongs to one example"
         )
     return a, jnp.asarray(y).astype(a.dtype)
+
+
+def diagonal(values: Float[Array, "*batch P"]) -> Float[Array, "*batch P P"]:
+    """The diagonal matrices with these values."""
+    place = np.eye(values.shape[-1], dtype=bool)
+    return jnp.where(place, values[..., :, None], jnp.zeros((), values.dtype))
 
 
 def at_least_float32(a: Array) -> Array:

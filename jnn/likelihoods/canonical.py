@@ -9,7 +9,8 @@ with log-normalizer A, statistic t, base measure h and dispersion φ. Since A'(a
     δ = ∂(−ln p)/∂a = (A'(a) − t) / φ = (z − t) / φ.
 
 So sum of squares with linear outputs (`jnn.likelihoods.gaussian`) and cross-entropy with logistic or softmax outputs
-all start backpropagation with δ = z − y (slides "Backpropagation III" and "Other error functions").
+all start backpropagation with δ = z − y (slides "Backpropagation III" and "Other error functions"). And since δ then
+has t free of a, its derivative ∂δ/∂a = A''(a)/φ is free of y: the Fisher information Λ = Var[t | a]/φ² itself.
 """
 
 import abc
@@ -23,7 +24,7 @@ from jax import Array, lax
 from jax.scipy.special import gammaln
 from jaxtyping import ArrayLike, Bool, Float, Int, Key
 
-from jnn.likelihoods.base import Components, Likelihood, PerExample, Targets, at_least_float32, paired
+from jnn.likelihoods.base import Components, Likelihood, PerExample, Targets, at_least_float32, diagonal, paired
 from jnn.likelihoods.targets import as_targets, converted, is_real_float, reject
 
 
@@ -46,7 +47,8 @@ class Canonical(Likelihood):
         True
 
     `cross_term` (A − a·t) and `residual` (z − t) cancel for an example that is fitted well; a family may replace them
-    by forms that do not.
+    by forms that do not. Second derivatives come from `variance`, if the components are independent and t(y) = y;
+    other families replace `fisher_product` and `fisher_root`.
     """
 
     @abc.abstractmethod
@@ -83,6 +85,22 @@ class Canonical(Likelihood):
     def delta(self, a: Components, y: Targets) -> Components:
         """Return δ = (A'(a) − t)/φ = (z − y)/φ (slide "Other error functions")."""
         return self.residual(a, self.statistic(a, y)) / jnp.asarray(self.dispersion, a.dtype)
+
+    def hessian_product(self, a: Components, y: Targets, v: Components) -> Components:
+        """Return A''(a) v / φ = Λ v, whatever the target."""
+        del y
+        return self.fisher_product(a, v)
+
+    def fisher_product(self, a: Components, v: Components) -> Components:
+        """Return Λ v = Var[y | a] v / φ², for independent components."""
+        return self._information(a) * v
+
+    def fisher_root(self, a: Components) -> Float[Array, "*batch P R"]:
+        """Return √Λ, a diagonal matrix, for independent components."""
+        return diagonal(jnp.sqrt(self._information(a)))
+
+    def _information(self, a: Components) -> Components:
+        return self.variance(a) / jnp.square(jnp.asarray(self.dispersion, a.dtype))
 
 
 @dataclass(frozen=True)
@@ -192,6 +210,17 @@ class Categorical(Canonical):
         """Return z_k (1 − z_k), the variance of each component of the one-hot target."""
         z = self.mean(a)
         return z * (1 - z)
+
+    def fisher_product(self, a: Components, v: Components) -> Components:
+        """Return Λ v = z ⊙ (v − ⟨z, v⟩), since Λ = diag(z) − zzᵀ."""
+        z = self.mean(a)
+        return z * (v - jnp.sum(z * v, axis=-1, keepdims=True))
+
+    def fisher_root(self, a: Components) -> Float[Array, "*batch P R"]:
+        """Return S = diag(√z) − z √zᵀ: with Σ_k z_k = 1, S Sᵀ = diag(z) − zzᵀ."""
+        z = self.mean(a)
+        root = jnp.sqrt(z)
+        return diagonal(root) - z[..., :, None] * root[..., None, :]
 
     def decide(self, a: Components) -> Int[Array, "*batch"]:
         """Return the most probable label (of equally probable ones the first)."""

@@ -8,9 +8,9 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import ArrayLike, Key
+from jaxtyping import ArrayLike, Float, Key
 
-from jnn.likelihoods.base import Components, Likelihood, Outputs, PerExample, Targets, paired
+from jnn.likelihoods.base import Components, Likelihood, Outputs, PerExample, Targets, diagonal, paired
 from jnn.likelihoods.canonical import Canonical
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
@@ -111,6 +111,28 @@ class HeteroscedasticGaussian(Likelihood):
         """Return δ = ((μ − y) exp(−ρ), ½[1 − (y − μ)² exp(−ρ)])."""
         _, u, q = self._standardized(a, y)
         return jnp.concatenate([u * q * q, 0.5 * (1 - u) * (1 + u)], axis=-1)
+
+    def hessian_product(self, a: Outputs, y: Targets, v: Outputs) -> Outputs:
+        """Return (exp(−ρ) v_μ − r exp(−ρ) v_ρ, −r exp(−ρ) v_μ + ½ r² exp(−ρ) v_ρ), with r = μ − y.
+
+        Its determinant, −½ r² exp(−2ρ), is negative: steps and posteriors need `fisher_product`.
+        """
+        _, u, q = self._standardized(a, y)
+        v_mu, v_rho = _means_and_log_variances(v)
+        both = q * q * v_mu - u * v_rho
+        return jnp.concatenate([q * q * both, -u * (both + 0.5 * u * v_rho)], axis=-1)
+
+    def fisher_product(self, a: Outputs, v: Outputs) -> Outputs:
+        """Return (exp(−ρ) v_μ, ½ v_ρ): in expectation r vanishes, and r² is exp(ρ)."""
+        return jnp.square(self._root(a)) * v
+
+    def fisher_root(self, a: Outputs) -> Float[Array, "*batch P R"]:
+        """Return diag(exp(−ρ/2), √½)."""
+        return diagonal(self._root(a))
+
+    def _root(self, a: Outputs) -> Outputs:
+        rho = _means_and_log_variances(a)[1]
+        return jnp.concatenate([jnp.exp(-0.5 * rho), jnp.full_like(rho, math.sqrt(0.5))], axis=-1)
 
     def mean(self, a: Outputs) -> Components:
         """Return μ."""

@@ -5,7 +5,7 @@ For an error E(z, y) of outputs z = σ(a), the chain rule gives
     δ_i = Σ_j ∂z_j/∂a_i ∂E/∂z_j,        and for elementwise σ    δ_i = σ'(a_i) ∂E/∂z_i
 
 (slide "Backpropagation III"). An output map has the product of its transposed Jacobian with a vector. An error E here
-is a `Likelihood` given z in the place of a: its `delta` is ∂E/∂z.
+is a `Likelihood` given z in the place of a: its `delta` is ∂E/∂z. Second derivatives follow by the product rule.
 """
 
 import abc
@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import ArrayLike, Key, Shaped
+from jaxtyping import ArrayLike, Float, Key, Shaped
 
 from jnn import activations
 from jnn.activations import Activation
@@ -39,6 +39,14 @@ class OutputMap(abc.ABC):
     def vjp(self, a: Outputs, g: Outputs) -> Outputs:
         """Return (∂z/∂a)ᵀ g: the gradient with respect to a, given that with respect to z."""
 
+    def jvp(self, a: Outputs, v: Outputs) -> Outputs:
+        """Return (∂z/∂a) v: how z moves when a moves by v."""
+        raise NotImplementedError(f"second derivatives need {type(self).__name__}.jvp, which it does not define")
+
+    def moved_vjp(self, a: Outputs, g: Outputs, v: Outputs) -> Outputs:
+        """Return how (∂z/∂a)ᵀ g moves when a moves by v and g stays."""
+        raise NotImplementedError(f"second derivatives need {type(self).__name__}.moved_vjp, which it does not define")
+
 
 @dataclass(frozen=True)
 class Elementwise(OutputMap):
@@ -59,6 +67,14 @@ class Elementwise(OutputMap):
         """Return σ'(a) ⊙ g."""
         return self.activation.derivative(a) * g
 
+    def jvp(self, a: Outputs, v: Outputs) -> Outputs:
+        """Return σ'(a) ⊙ v."""
+        return self.activation.derivative(a) * v
+
+    def moved_vjp(self, a: Outputs, g: Outputs, v: Outputs) -> Outputs:
+        """Return σ''(a) ⊙ v ⊙ g."""
+        return self.activation.second_derivative(a) * v * g
+
 
 @dataclass(frozen=True)
 class Softmax(OutputMap):
@@ -72,6 +88,15 @@ class Softmax(OutputMap):
         """Return z ⊙ (g − ⟨g, z⟩)."""
         z = self(a)
         return z * (g - jnp.sum(g * z, axis=-1, keepdims=True))
+
+    def jvp(self, a: Outputs, v: Outputs) -> Outputs:
+        """Return z ⊙ (v − ⟨v, z⟩): the Jacobian is symmetric."""
+        return self.vjp(a, v)
+
+    def moved_vjp(self, a: Outputs, g: Outputs, v: Outputs) -> Outputs:
+        """Return u ⊙ (g − ⟨g, z⟩) − z ⟨g, u⟩, where u = z ⊙ (v − ⟨v, z⟩) is how z moves."""
+        z, u = self(a), self.vjp(a, v)
+        return u * (g - jnp.sum(g * z, axis=-1, keepdims=True)) - z * jnp.sum(g * u, axis=-1, keepdims=True)
 
 
 @dataclass(frozen=True, init=False)
@@ -100,6 +125,21 @@ class GeneralRule(Likelihood):
     def delta(self, a: Outputs, y: Targets) -> Outputs:
         """Return δ = (∂z/∂a)ᵀ ∂E/∂z; elementwise, δ_i = σ'(a_i) ∂E/∂z_i (slide "Backpropagation III")."""
         return self.output.vjp(a, self.error.delta(self.output(a), y))
+
+    def hessian_product(self, a: Outputs, y: Targets, v: Outputs) -> Outputs:
+        """Return how δ moves with a, through ∂E/∂z and through ∂z/∂a; elementwise, σ'² E'' v + σ'' E' v."""
+        z = self.output(a)
+        moved = self.error.hessian_product(z, y, self.output.jvp(a, v))
+        return self.output.vjp(a, moved) + self.output.moved_vjp(a, self.error.delta(z, y), v)
+
+    def fisher_product(self, a: Outputs, v: Outputs) -> Outputs:
+        """Return Λ v = (∂z/∂a)ᵀ Λ_z (∂z/∂a) v; with squared error σ'² v / s²."""
+        return self.output.vjp(a, self.error.fisher_product(self.output(a), self.output.jvp(a, v)))
+
+    def fisher_root(self, a: Outputs) -> Float[Array, "*batch P R"]:
+        """Return (∂z/∂a)ᵀ S_z."""
+        columns = jnp.moveaxis(self.error.fisher_root(self.output(a)), -1, 0)
+        return jnp.moveaxis(jax.vmap(lambda column: self.output.vjp(a, column))(columns), 0, -1)
 
     def mean(self, a: Outputs) -> Components:
         """Return the mean given z = σ(a)."""

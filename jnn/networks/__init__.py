@@ -7,6 +7,7 @@ from jnn.networks.initialization import (
     Initializer as Initializer,
     fan_in_normal as fan_in_normal,
     fan_in_uniform as fan_in_uniform,
+    nguyen_widrow as nguyen_widrow,
     normal as normal,
     uniform as uniform,
 )

@@ -78,6 +78,29 @@ class Network(abc.ABC):
     def gradients(self, kept: Any, deltas: Any) -> Params:
         """∂E/∂w_ij = Σ_n δ_i z_j and ∂E/∂w_i0 = Σ_n δ_i (slide "Backpropagation II"), in the form of the parameters."""
 
+    # Pearlmutter's R-operator (1994): R{f} is how f moves when the parameters w move by v, R{f(w)} = d/dr f(w + rv) at
+    # r = 0. Of each pass above, what moves in it; the inputs stay.
+
+    @abc.abstractmethod
+    def moved_forward(self, params: Params, direction: Params, kept: Any) -> tuple[Float[Array, "K n"], Any]:
+        """R{a_i} = Σ_j (w_ij R{z_j} + v_ij z_j) + v_i0 and R{z_i} = h'(a_i) R{a_i}: of the outputs, and of all kept."""
+
+    @abc.abstractmethod
+    def moved_backward(
+        self,
+        params: Params,
+        direction: Params,
+        kept: Any,
+        moved: Any,
+        delta: Float[Array, "K n"],
+        moved_delta: Float[Array, "K n"],
+    ) -> tuple[Any, Any]:
+        """δ of every neuron, and R{δ_j} = h''(a_j) R{a_j} Σ_k w_kj δ_k + h'(a_j) Σ_k (v_kj δ_k + w_kj R{δ_k})."""
+
+    @abc.abstractmethod
+    def moved_gradients(self, kept: Any, moved: Any, deltas: Any, moved_deltas: Any) -> Params:
+        """R{∂E/∂w_ij} = Σ_n (R{δ_i} z_j + δ_i R{z_j}) and R{∂E/∂w_i0} = Σ_n R{δ_i}."""
+
     @abc.abstractmethod
     def per_example_gradients(self, kept: Any, deltas: Any) -> Params:
         """∂E^n/∂w_ij = δ_i z_j of every example n, examples on the first axis."""
@@ -165,14 +188,14 @@ class Network(abc.ABC):
         return "\n".join("  ".join(line).rstrip() for line in padded)
 
 
-Hidden = str | Activation | tuple[Any, Any] | Sequence[str | Activation | tuple[Any, Any]]
-"""One activation for all hidden neurons (a name, an `Activation`, or a pair of functions h, h'), or one for each."""
+Hidden = str | Activation | tuple[Any, ...] | Sequence[str | Activation | tuple[Any, ...]]
+"""One activation for all hidden neurons (a name, an `Activation`, or functions h, h', perhaps h''), or one for each."""
 
 
 def one_each(hidden: Hidden, count: int, of: str) -> tuple[Activation, ...]:
     """The activation of each of `count` hidden layers or neurons."""
-    is_pair = isinstance(hidden, tuple) and not any(isinstance(h, (str, tuple, Activation)) for h in hidden)
-    if isinstance(hidden, str) or callable(hidden) or (is_pair and len(hidden) == 2):
+    functions = isinstance(hidden, tuple) and not any(isinstance(h, (str, tuple, Activation)) for h in hidden)
+    if isinstance(hidden, str) or callable(hidden) or (functions and len(hidden) in (2, 3)):
         return (activations.get(hidden),) * count  # type: ignore[arg-type]
     each = tuple(hidden)
     if len(each) != count:

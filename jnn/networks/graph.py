@@ -24,7 +24,7 @@ from jnn import activations
 from jnn.activations import Activation
 from jnn.networks import sweep
 from jnn.networks.base import Network, Params, Trace
-from jnn.networks.initialization import Initializer
+from jnn.networks.initialization import Initializer, nguyen_widrow
 from jnn.networks.layered import Layer, Layered
 from jnn.networks.sweep import Sweep
 
@@ -62,7 +62,26 @@ class Blocks:
 
     def gradients(self, kept: Trace, deltas: Any) -> tuple[Array, Array]:
         """∂E/∂w_ij = Σ_n δ_i z_j for each edge, ∂E/∂w_i0 = Σ_n δ_i for each neuron."""
-        dense = self.layered.gradients(kept, deltas)
+        return self._by_edge(self.layered.gradients(kept, deltas))
+
+    def moved_forward(self, w: Array, b: Array, v: Array, v_b: Array, kept: Trace) -> tuple[Array, Trace]:
+        """R{a_i} of the outputs, and how what was kept moves."""
+        return self.layered.moved_forward(self.matrices(w, b), self.matrices(v, v_b), kept)
+
+    def moved_backward(
+        self, w: Array, v: Array, kept: Trace, moved: Trace, delta: Array, moved_delta: Array
+    ) -> tuple[Any, Any]:
+        """δ and R{δ} of all neurons."""
+        none = jnp.zeros(sum(map(len, self.groups)), w.dtype)  # the biases have no part in it
+        matrices = self.matrices(w, none), self.matrices(v, none)
+        return self.layered.moved_backward(*matrices, kept, moved, delta, moved_delta)
+
+    def moved_gradients(self, kept: Trace, moved: Trace, deltas: Any, moved_deltas: Any) -> tuple[Array, Array]:
+        """R{∂E/∂w_ij} for each edge, R{∂E/∂w_i0} for each neuron."""
+        return self._by_edge(self.layered.moved_gradients(kept, moved, deltas, moved_deltas))
+
+    def _by_edge(self, dense: Any) -> tuple[Array, Array]:
+        """From matrices for each layer to one number for each edge and each neuron."""
         flat = jnp.concatenate([layer["W"].reshape(-1) for layer in dense])
         return flat[self._places], self.by_neuron([layer["b"][:, None] for layer in dense])[:, 0]
 
@@ -181,6 +200,8 @@ class Dag(Network):
 
     def drawn(self, key: Key[Array, ""], weights: Initializer, bias: float, dtype: Any) -> Params:
         """Each neuron's own fan-in and activation count."""
+        if weights == nguyen_widrow:
+            raise ValueError("nguyen_widrow spreads the neurons of a layer: build the network with mlp, or draw others")
         gains = np.array([h.gain for h in self.neuron_activations] + [activations.identity.gain] * self.outputs)
         reader = self._ends[1]
         return {
@@ -216,6 +237,28 @@ class Dag(Network):
     def gradients(self, kept: Any, deltas: Any) -> Params:
         """∂E/∂w_ij = Σ_n δ_i z_j for each edge, ∂E/∂w_i0 = Σ_n δ_i for each bias (slide "Backpropagation II")."""
         w, b = self.passes.gradients(kept, deltas)
+        return {"w": w, "b": self._where_biased(b)}
+
+    def moved_forward(self, params: Params, direction: Params, kept: Any) -> tuple[Float[Array, "K n"], Any]:
+        """R{a_i} = Σ_j (w_ij R{z_j} + v_ij z_j) + v_i0 and R{z_i} = h'(a_i) R{a_i}."""
+        of = params["w"], self.biases(params), direction["w"], self.biases(direction)
+        return self.passes.moved_forward(*of, kept)
+
+    def moved_backward(
+        self,
+        params: Params,
+        direction: Params,
+        kept: Any,
+        moved: Any,
+        delta: Float[Array, "K n"],
+        moved_delta: Float[Array, "K n"],
+    ) -> tuple[Any, Any]:
+        """δ, and R{δ_j} = h''(a_j) R{a_j} Σ_k w_kj δ_k + h'(a_j) Σ_k (v_kj δ_k + w_kj R{δ_k})."""
+        return self.passes.moved_backward(params["w"], direction["w"], kept, moved, delta, moved_delta)
+
+    def moved_gradients(self, kept: Any, moved: Any, deltas: Any, moved_deltas: Any) -> Params:
+        """R{∂E/∂w_ij} = Σ_n (R{δ_i} z_j + δ_i R{z_j}) and R{∂E/∂w_i0} = Σ_n R{δ_i}."""
+        w, b = self.passes.moved_gradients(kept, moved, deltas, moved_deltas)
         return {"w": w, "b": self._where_biased(b)}
 
     def per_example_gradients(self, kept: Any, deltas: Any) -> Params:

@@ -68,7 +68,7 @@ class Layered(Network):
         """The weights of all layers, the biases equal."""
         shapes = [((self.fan_in(h), h.size), self.fan_in(h), h.activation.gain) for h in self.layers]
         drawn = draw_layers(weights, key, shapes, dtype)
-        return tuple({"W": w, "b": jnp.full(w.shape[1], bias, dtype)} for w in drawn)
+        return tuple({"W": w, "b": jnp.full(w.shape[1], bias, dtype) + more} for w, more in drawn)
 
     def forward(self, params: Params, x: Float[Array, "d n"]) -> tuple[Float[Array, "K n"], Trace]:
         """a_l = Σ_s W_lsᵀ z_s + b_l and z_l = h_l(a_l), layer after layer (slide "Backpropagation V", forward pass)."""
@@ -103,6 +103,61 @@ class Layered(Network):
             # (δ zᵀ)ᵀ, not z δᵀ: by neuron, as the training program keeps weights (see `jnn.training.packing`).
             {"W": jnp.concatenate([delta @ kept.z[s].T for s in layer.sources], axis=1).T, "b": jnp.sum(delta, axis=1)}
             for layer, delta in zip(self.layers, deltas, strict=True)
+        )
+
+    def moved_forward(self, params: Params, direction: Params, kept: Trace) -> tuple[Float[Array, "K n"], Trace]:
+        """R{a_l} = Σ_s (W_lsᵀ R{z_s} + V_lsᵀ z_s) + v_l and R{z_l} = h_l'(a_l) R{a_l}."""
+        z: list[Array] = [jnp.zeros_like(kept.z[0])]
+        a: list[Array] = []
+        for layer, p, v in zip(self.layers, params, direction, strict=True):
+            if a:
+                z.append(self.layers[len(a) - 1].activation.derivative(kept.a[len(a) - 1]) * a[-1])
+            products = [v["W"][rows].T @ kept.z[s] for s, rows in self.blocks(layer)]
+            products += [p["W"][rows].T @ z[s] for s, rows in self.blocks(layer) if s > 0]
+            bias: Array = v["b"][:, None]
+            a.append(sum(products, start=bias))
+        return a[-1], Trace(tuple(a), tuple(z))
+
+    def moved_backward(
+        self,
+        params: Params,
+        direction: Params,
+        kept: Trace,
+        moved: Trace,
+        delta: Float[Array, "K n"],
+        moved_delta: Float[Array, "K n"],
+    ) -> tuple[Columns, Columns]:
+        """δ_l, and R{δ_l} = h_l''(a_l) ⊙ R{a_l} ⊙ Σ_k W_kl δ_k + h_l'(a_l) ⊙ Σ_k (V_kl δ_k + W_kl R{δ_k})."""
+        count = len(self.layers)
+        found, moved_found = [delta] * count, [moved_delta] * count
+        pulled: dict[int, tuple[Array, Array]] = {}  # Σ_k W_kl δ_k and how it moves, by source l
+        for number in range(count, 0, -1):
+            layer, place = self.layers[number - 1], number - 1
+            if number < count:
+                a, nothing = kept.a[place], jnp.zeros_like(kept.a[place])
+                product, moved_product = pulled.get(number, (nothing, nothing))
+                slope = layer.activation.derivative(a)
+                bend = layer.activation.second_derivative(a) * moved.a[place]
+                found[place], moved_found[place] = slope * product, bend * product + slope * moved_product
+            for source, rows in self.blocks(layer):
+                if source == 0:
+                    continue  # the inputs have no δ
+                w, v = laid_out(params[place]["W"][rows]), laid_out(direction[place]["W"][rows])
+                own = w @ found[place], v @ found[place] + w @ moved_found[place]
+                before = pulled.get(source)
+                pulled[source] = own if before is None else (before[0] + own[0], before[1] + own[1])
+        return tuple(found), tuple(moved_found)
+
+    def moved_gradients(self, kept: Trace, moved: Trace, deltas: Columns, moved_deltas: Columns) -> Params:
+        """R{∂E/∂w_ij} = Σ_n (R{δ_i} z_j + δ_i R{z_j}) and R{∂E/∂w_i0} = Σ_n R{δ_i}."""
+
+        def block(s: int, delta: Array, moved_delta: Array) -> Array:
+            product = moved_delta @ kept.z[s].T
+            return product + delta @ moved.z[s].T if s > 0 else product
+
+        return tuple(
+            {"W": jnp.concatenate([block(s, d, r) for s in layer.sources], axis=1).T, "b": jnp.sum(r, axis=1)}
+            for layer, d, r in zip(self.layers, deltas, moved_deltas, strict=True)
         )
 
     def per_example_gradients(self, kept: Trace, deltas: Columns) -> Params:

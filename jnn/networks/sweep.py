@@ -74,10 +74,9 @@ class Sweep:
         a, n = kept[0], delta.shape[1]
         everything = jnp.concatenate([jnp.zeros((self.inputs, n), a.dtype), a])
         sent = jnp.concatenate([jnp.zeros((self.inputs + self.hidden, n), delta.dtype), delta])
-        slope = [kind.derivative for kind in self.kinds]
 
         def finish(kind: Array, finished: Array, total: Array) -> Array:
-            return _by_kind(slope, kind, everything.at[finished].get(mode="clip")) * total
+            return self._slope(kind, everything.at[finished].get(mode="clip")) * total
 
         _, swept = _sums(self.back, w, jnp.zeros_like(sent), sent, finish)
         deltas = swept[self.inputs :]
@@ -88,6 +87,64 @@ class Sweep:
     def gradients(self, kept: tuple[Array, Array], deltas: Array) -> tuple[Array, Array]:
         """∂E/∂w_ij = Σ_n δ_i z_j for each edge, ∂E/∂w_i0 = Σ_n δ_i for each neuron."""
         return jnp.einsum("en,en->e", kept[1][self.source], deltas[self.reader]), jnp.sum(deltas, axis=1)
+
+    # What moves: a sweep like the pass itself, over sums to which the weights' own moves, known beforehand, are added.
+
+    def moved_forward(
+        self, w: Array, b: Array, v: Array, v_b: Array, kept: tuple[Array, Array]
+    ) -> tuple[Array, tuple[Array, Array]]:
+        """R{a_i} = Σ_j (w_ij R{z_j} + v_ij z_j) + v_i0 of the outputs, and R{z_i} = h'(a_i) R{a_i} with it."""
+        del b
+        a, z = kept
+        own = jnp.broadcast_to(v_b[:, None], a.shape).at[self.reader].add(v[:, None] * z[self.source])
+        start = jnp.concatenate([jnp.zeros_like(z[: self.inputs]), own])
+        everything = jnp.concatenate([jnp.zeros_like(z[: self.inputs]), a])
+
+        def finish(kind: Array, finished: Array, total: Array) -> Array:
+            return self._slope(kind, everything.at[finished].get(mode="clip")) * total
+
+        moved_a, moved_z = _sums(self.ahead, w, start, jnp.zeros_like(start), finish)
+        read = self.inputs + self.hidden
+        return moved_a[read:], (moved_a[self.inputs :], moved_z[:read])
+
+    def moved_backward(
+        self,
+        w: Array,
+        v: Array,
+        kept: tuple[Array, Array],
+        moved: tuple[Array, Array],
+        delta: Array,
+        moved_delta: Array,
+    ) -> tuple[Array, Array]:
+        """δ, and R{δ_j} = h''(a_j) R{a_j} Σ_k w_kj δ_k + h'(a_j) Σ_k (v_kj δ_k + w_kj R{δ_k})."""
+        deltas, _ = self.backward(w, w, kept, delta)
+        between = np.flatnonzero(self.source >= self.inputs)  # edges that do not begin at an input
+        source, sent = self.source[between], deltas[self.reader[between]]
+        nothing = jnp.zeros((self.inputs + len(deltas), delta.shape[1]), deltas.dtype)
+        product = nothing.at[source].add(w[between][:, None] * sent)
+        start = nothing.at[source].add(v[between][:, None] * sent)
+        a = nothing.at[self.inputs :].set(kept[0])
+        moved_a = nothing.at[self.inputs :].set(moved[0])
+        bend = [kind.second_derivative for kind in self.kinds]
+
+        def finish(kind: Array, finished: Array, total: Array) -> Array:
+            at, moves, pulled = (array.at[finished].get(mode="clip") for array in (a, moved_a, product))
+            return _by_kind(bend, kind, at) * moves * pulled + self._slope(kind, at) * total
+
+        outputs = nothing.at[self.inputs + self.hidden :].set(moved_delta)
+        _, swept = _sums(self.back, w, start, outputs, finish)
+        return deltas, swept[self.inputs :]
+
+    def moved_gradients(
+        self, kept: tuple[Array, Array], moved: tuple[Array, Array], deltas: Array, moved_deltas: Array
+    ) -> tuple[Array, Array]:
+        """R{∂E/∂w_ij} = Σ_n (R{δ_i} z_j + δ_i R{z_j}) for each edge, R{∂E/∂w_i0} = Σ_n R{δ_i} for each neuron."""
+        moved_pairs = jnp.einsum("en,en->e", moved[1][self.source], deltas[self.reader])
+        pairs, biases = self.gradients(kept, moved_deltas)
+        return pairs + moved_pairs, biases
+
+    def _slope(self, kind: Array, a: Array) -> Array:
+        return _by_kind([kind.derivative for kind in self.kinds], kind, a)
 
     def traced(self, kept: tuple[Array, Array]) -> tuple[Array, Array]:
         """`a` of the neurons from d+1 on, and `z` of the inputs and the hidden neurons, examples as columns."""

@@ -23,9 +23,9 @@ NAMES = {kind.type: name for name, kind in KINDS.items()}
 
 
 def as_object(value: Any) -> Any:
-    """What a name in `custom` stands for: a pair of functions (h, h') is the activation that networks make of it."""
-    is_pair = isinstance(value, tuple) and len(value) == 2 and all(map(callable, value))
-    return activations.get(value) if is_pair else value
+    """What a name in `custom` stands for: functions (h, h') are the activation that networks make of them."""
+    functions = isinstance(value, tuple) and len(value) in (2, 3) and all(map(callable, value))
+    return activations.get(value) if functions else value
 
 
 class Writer:

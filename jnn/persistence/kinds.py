@@ -13,7 +13,7 @@ from jnn import activations, likelihoods, schedules, transforms
 from jnn.activations import Activation
 from jnn.model import Model
 from jnn.networks import Dag, Layer, Layered, UselessNeuronWarning, dag
-from jnn.optimizers import Optimizer, adam, rprop, steepest_descent
+from jnn.optimizers import Optimizer, adam, levenberg_marquardt, rprop, steepest_descent
 from jnn.persistence.errors import NewerFileError, UnsupportedError
 
 
@@ -107,7 +107,12 @@ def _of_dtype(dtype: np.dtype) -> dict[str, Any]:
     return {"name": dtype.str}
 
 
-RULES: Mapping[str, Callable[..., Optimizer]] = {"adam": adam, "steepest_descent": steepest_descent, "rprop": rprop}
+RULES: Mapping[str, Callable[..., Optimizer]] = {
+    "adam": adam,
+    "levenberg_marquardt": levenberg_marquardt,
+    "steepest_descent": steepest_descent,
+    "rprop": rprop,
+}
 
 
 def _of_optimizer(optimizer: Optimizer) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from jaxtyping import Array, Key, Num
 from jnn.likelihoods import Likelihood
 from jnn.networks import Network, Params
 from jnn.networks.base import leading_axes
-from jnn.optimizers import Optimizer
+from jnn.optimizers import Optimizer, takes_curvature
 from jnn.training import dividing, program as programs, streaming, visiting
 from jnn.training.dividing import Division
 from jnn.training.problem import Problem, aside, check_problem, lay_out
@@ -130,6 +130,10 @@ def fit(
         x, y, weights, validation, params = dividing.gathered(given, division, alone).values()
         problem = check_problem(network, likelihood, Examples(x, y, weights), validation, params, on_host)
         chosen = checked(settings, network, validation is not None, several=False)
+        if takes_curvature(chosen["optimizer"]) and (on_host or division is not None):
+            raise ValueError(
+                "levenberg_marquardt needs all examples on one device: leave rows_on_device and devices out"
+            )
         warn_of_thresholds(network, stacklevel=2)
         result = _fit(problem, chosen, key, params, division, callback, callback_every, resume, rows_on_device)
     if not is_traced(result.state) and int(result.code) == DIVERGED:

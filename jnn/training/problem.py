@@ -16,6 +16,7 @@ from jnn import objectives
 from jnn.likelihoods import Bernoulli, Categorical, Likelihood
 from jnn.networks import Network, Params
 from jnn.training.dividing import Division
+from jnn.optimizers import takes_curvature
 from jnn.training.program import Examples, Program, Shared
 from jnn.training.splitting import Rows, held_out_count
 from jnn.training.structure import COARSE, FINE, LEAST, LEAST_VALIDATED, room_for, rounded_up
@@ -219,6 +220,7 @@ def lay_out(
         ragged=len(set(counts)) > 1,
         axis=axis,
         division=division,
+        curvature=takes_curvature(settings["optimizer"]),
     )
     return program, Shared(
         examples=_on_host(problem, program, size) if on_host else filled(problem.examples, size),

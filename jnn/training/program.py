@@ -21,9 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
-from jnn import backprop, objectives
+from jnn import backprop, curvature, objectives
 from jnn.likelihoods import Likelihood
 from jnn.networks import Network, Params
 from jnn.training.dividing import Division, on_each, part, places, summed
@@ -61,6 +62,7 @@ class Program:
     ragged: bool = False  # whether members may have different numbers of mini-batches
     axis: str | None = None  # the name of the axis of members; None: a single network
     division: Division | None = None  # of mini-batches among devices; None: one device
+    curvature: bool = False  # whether the optimizer asks for the Gauss-Newton matrix
 
 
 class Examples(NamedTuple):
@@ -390,7 +392,10 @@ def take(
         examples = batch(number, present)
         share = (present / all_examples).astype(program.dtype)
         value, error, grads, value_fn = _evaluated(program, shared, member, total, packed, before.params, examples)
-        updates, optimizer = update(grads, before.optimizer, before.params, value=value, grad=grads, value_fn=value_fn)
+        extra = {"value": value, "grad": grads, "value_fn": value_fn}
+        if program.curvature:
+            extra["gauss_newton_fn"] = _GaussNewton(program, shared, member, total, examples)
+        updates, optimizer = update(grads, before.optimizer, before.params, **extra)
         gradient = before.gradient
         if gradient is not None:
             gradient = jax.tree.map(lambda s, g: s + share * g, gradient, grads)
@@ -434,14 +439,62 @@ def _evaluated(
         return error, error, grads, error_fn
     # On the packed weights, where it is part of the optimizer's one pass; and what only line searches ask for, the
     # objective's value, costs the others nothing.
-    gamma = member.weight_decay / total if program.reduction == "mean" else member.weight_decay
-    gamma = gamma.astype(program.dtype)
-    mask = objectives.decay_mask(program.network, program.likelihood) if shared.mask is None else shared.mask
+    gamma, mask = _decay(program, shared, member, total)
     mask = packed.pack_mask(mask)
     decay = objectives.penalty_gradient(params, mask)
     grads = jax.tree.map(lambda g, w: g + gamma.astype(w.dtype) * w, grads, decay)
     value = error + gamma * objectives.penalty(params, mask)
     return value, error, grads, lambda p: error_fn(p) + gamma * objectives.penalty(p, mask)
+
+
+def _decay(program: Program, shared: Shared, member: Member, total: Array) -> tuple[Any, Params]:
+    """γ, or γ/N, and which weights decay."""
+    gamma = member.weight_decay / total if program.reduction == "mean" else member.weight_decay
+    mask = objectives.decay_mask(program.network, program.likelihood) if shared.mask is None else shared.mask
+    return gamma.astype(program.dtype), mask
+
+
+class _GaussNewton(NamedTuple):
+    """The Gauss-Newton matrix of the objective over some examples, and its products with vectors.
+
+    (An optimizer that asks for it has its parameters unpacked.)
+    """
+
+    program: Program
+    shared: Shared
+    member: Member
+    total: Array
+    examples: Examples
+
+    def matrix(self, params: Params) -> Float[Array, "P P"]:
+        """G + γ; rows of weights that a narrower network does not have are 0."""
+        matrix = curvature.gauss_newton(**self._arguments)(params, self.examples.x, self.examples.weights)
+        if self.member.present is None:
+            return matrix
+        there = ravel_pytree(self.member.present)[0]
+        return matrix * there[:, None] * there[None, :]
+
+    def product(self, params: Params, v: Params) -> Params:
+        """(G + γ) v."""
+        present = self.member.present
+        there = v if present is None else jax.tree.map(jnp.multiply, v, present)
+        product = curvature.gauss_newton_vector_product(**self._arguments)
+        found = product(params, there, self.examples.x, self.examples.weights)
+        return found if present is None else jax.tree.map(jnp.multiply, found, present)
+
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        program = self.program
+        gamma, mask = 0.0, None
+        if program.decays:
+            gamma, mask = _decay(program, self.shared, self.member, self.total)
+        return {
+            "network": program.network,
+            "likelihood": program.likelihood,
+            "reduction": "sum",
+            "weight_decay": gamma,
+            "mask": mask,
+        }
 
 
 def is_due(program: Program, shared: Shared, state: State) -> Bool[Array, ""] | bool:
@@ -517,7 +570,7 @@ def end(
         finite &= jnp.all(jnp.isfinite(leaf))
     norm = jnp.zeros((), program.dtype) if after.gradient is None else optax.tree.norm(after.gradient)
     epoch = state.epoch + active
-    seen = Observation(epoch, train_error, risk, norm, due, finite, active, after.params)
+    seen = Observation(epoch, train_error, risk, norm, due, finite, active, after.params, after.optimizer)
 
     rules = restored(member.rules)
     observers: tuple[Any, ...] = (Record(program.room), KeepBest(None), Divergence(), *rules)

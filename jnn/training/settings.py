@@ -18,9 +18,9 @@ from jaxtyping import Array, Float
 from jnn import objectives
 from jnn.networks import Initializer, Network, Params, fan_in_normal
 from jnn.networks.base import expected_parameters
-from jnn.optimizers import adam
+from jnn.optimizers import adam, takes_curvature
 from jnn.training.program import Gradient
-from jnn.training.stopping import StoppingRule
+from jnn.training.stopping import LargeDamping, SmallGradient, SmallStep, StoppingRule
 from jnn.training.structure import as_data
 
 
@@ -64,12 +64,13 @@ MEANINGS = """optimizer: `adam()` by default; any of jnn's or optax's, L-BFGS wi
             pytrees of their numbers, and `optimizers.parametrized` makes one of any other; another number needs no
             other program. An optimizer of optax's is known by its functions: build it once, and pass the same again.
         epochs: the most passes over the examples.
-        batch_size: examples a step; 1 is online learning, None batch learning.
+        batch_size: examples a step; 1 is online learning, None batch learning (as always with `levenberg_marquardt`).
         shuffle: whether each epoch takes the examples in a new random order, or always in the given one.
         validate_every: epochs from one validation to the next.
         stopping: a rule or several from `jnn.training.stopping`; None runs all epochs.
         weight_decay: γ ≥ 0.
-        mask: which weights decay; by default all but biases and the weights of linear outputs.
+        mask: which weights decay; by default all but biases and the weights of linear outputs (with
+            `levenberg_marquardt`, all of them).
         reduction: "mean" or "sum" (see `jnn.objectives`); with "sum" the gradient is N times as large.
         gradient: "backprop" for the hand-written one, "autodiff" for JAX's.
         initializer: how to draw weights (see `jnn.networks.initialization`).
@@ -135,7 +136,41 @@ def checked(settings: Mapping[str, Any], network: Network, validated: bool, seve
         if not (np.isfinite(values).all() and (values >= 0).all()):
             raise ValueError(f"expected weight_decay ≥ 0, got {decay}")
     _check_mask(network, given["mask"])
-    return given | {"optimizer": optimizer, "stopping": rules}
+    given |= {"optimizer": optimizer, "stopping": rules}
+    return given | _with_curvature(given, settings, network) if takes_curvature(optimizer) else given
+
+
+def _with_curvature(given: Mapping[str, Any], settings: Mapping[str, Any], network: Network) -> dict[str, Any]:
+    """What Levenberg-Marquardt asks of the other settings: all examples in a step, all weights decaying, its own ends.
+
+    Raises:
+        ValueError: for mini-batches, and for a mask that spares weights.
+    """
+    if settings.get("batch_size") is not None:
+        raise ValueError(
+            f"levenberg_marquardt takes all examples in every step, got batch_size={settings['batch_size']}; leave it "
+            "out, or take jnn.adam"
+        )
+    decays = not objectives.is_zero(given["weight_decay"])
+    mask = given["mask"]
+    if decays and mask is not None:
+        counted = jax.tree.map(
+            lambda m, all_but_biases: np.all(m | ~all_but_biases), mask, objectives.all_weights_mask(network)
+        )
+        if not all(jax.tree.leaves(counted)):
+            raise ValueError(
+                "levenberg_marquardt needs all weights to decay if any do, but the mask spares some: where those of "
+                "linear outputs are spared, the objective has no minimum, and the others fall to 0 while these grow. "
+                "Leave mask out, or pass jnn.objectives.all_weights_mask(network)"
+            )
+    optimizer = given["optimizer"].numbers
+    own = (
+        SmallGradient(optimizer["gradient_tolerance"]),
+        SmallStep(optimizer["step_tolerance"]),
+        LargeDamping(optimizer["most_damping"]),
+    )
+    mask = objectives.every_weight_mask(network) if decays and mask is None else mask
+    return {"batch_size": None, "mask": mask, "stopping": (*given["stopping"], *own)}
 
 
 def numbers(settings: Mapping[str, Any], dtype: Any) -> tuple[Any, Any, Any, Any]:

@@ -28,6 +28,7 @@ class Observation(NamedTuple):
     finite: Any = True  # whether errors and parameters are
     active: Any = True  # whether the network is still in training, as others of an ensemble may be
     hypothesis: Any = None  # the parameters, as the program keeps them
+    optimizer: Any = None  # the optimizer's state
 
 
 class Observer(abc.ABC):
@@ -265,3 +266,52 @@ class GradientNorm(StoppingRule):
 
     def update(self, state: Any, seen: Observation) -> tuple[Any, Bool[Array, ""]]:
         return state, seen.gradient_norm <= self.tolerance
+
+
+class _OfLevenbergMarquardt(StoppingRule):
+    """A rule that `fit` adds of itself, with the optimizer's number."""
+
+    tolerance: Any
+
+    def init(self, dtype: Any) -> Any:
+        return ()
+
+    def update(self, state: Any, seen: Observation) -> tuple[Any, Bool[Array, ""]]:
+        return state, self._holds(seen.optimizer)
+
+    @abc.abstractmethod
+    def _holds(self, state: Any) -> Bool[Array, ""]:
+        """Whether the optimizer's state says so."""
+
+
+@rule()
+class SmallGradient(_OfLevenbergMarquardt):
+    """Stop when no element of the gradient exceeds the tolerance."""
+
+    tolerance: Any = 1e-7
+    says: ClassVar[str] = "no element of the gradient exceeds {tolerance}"
+
+    def _holds(self, state: Any) -> Bool[Array, ""]:
+        return state.gradient <= self.tolerance
+
+
+@rule()
+class SmallStep(_OfLevenbergMarquardt):
+    """Stop when a step is smaller than the tolerance, relative to the weights."""
+
+    tolerance: Any = 1e-7
+    says: ClassVar[str] = "the step fell to {tolerance} of the weights"
+
+    def _holds(self, state: Any) -> Bool[Array, ""]:
+        return state.step <= self.tolerance
+
+
+@rule()
+class LargeDamping(_OfLevenbergMarquardt):
+    """Stop when steps have failed so often that the damping exceeds the limit, relative to the largest curvature."""
+
+    tolerance: Any = 1e10
+    says: ClassVar[str] = "no step lowered the objective, down to a damping of {tolerance} times the largest curvature"
+
+    def _holds(self, state: Any) -> Bool[Array, ""]:
+        return state.relative_damping > self.tolerance

@@ -119,7 +119,7 @@ def test_specifications_of_the_output_map():
 
 
 def test_an_error_without_a_sampler_says_so():
-    with pytest.raises(NotImplementedError, match="CrossEntropy does not define a sampler"):
+    with pytest.raises(NotImplementedError, match="CrossEntropy does not define sample"):
         lk.GeneralRule("softmax", CrossEntropy(True)).sample(jax.random.key(0), A)
 
 

@@ -1,0 +1,241 @@
+"""`jnn.levenberg_marquardt` in `fit` and `ensembles.fit`, against a loop in NumPy and against exact solutions."""
+
+import inspect
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+import jnn
+from jnn import ensembles, likelihoods, networks, objectives, optimizers
+from jnn.training import NoGradientWarning, stopping
+
+NETWORK = jnn.mlp([2, 4, 1])
+GAUSSIAN = likelihoods.Gaussian()
+
+
+def data(key, n=24):
+    x = jax.random.normal(key, (n, 2))
+    return x, jnp.sin(2 * x[:, :1]) + 0.5 * x[:, 1:]
+
+
+def fit(x, y, key, network=NETWORK, likelihood=GAUSSIAN, **settings):
+    settings = {"optimizer": jnn.levenberg_marquardt(), "epochs": 30, **settings}
+    return jnn.fit(network, likelihood, x, y, key=key, **settings)
+
+
+def test_it_takes_the_steps_of_a_loop_in_numpy(key):
+    """Residuals and Jacobian by autodiff, normal equations, Nielsen's rule; weight decay of all weights."""
+    x, y = data(key)
+    params = NETWORK.init(key, weights=networks.nguyen_widrow, dtype=jnp.float64)
+    flat, unravel = ravel_pytree(params)
+    gamma, n = 0.01, len(x)
+    residuals = jax.jit(lambda w: (NETWORK.apply(unravel(w), x) - y)[:, 0])
+    jacobian = jax.jit(jax.jacfwd(lambda w: (NETWORK.apply(unravel(w), x) - y)[:, 0]))
+
+    def objective(w):
+        return (0.5 * np.sum(np.square(residuals(w))) + 0.5 * gamma * w @ w) / n
+
+    w, damping, growth, errors = np.asarray(flat), None, 2.0, []
+    for _ in range(12):
+        r, J = np.asarray(residuals(w)), np.asarray(jacobian(w))
+        errors.append(0.5 * np.sum(r * r) / n)
+        g, G = (J.T @ r + gamma * w) / n, (J.T @ J + gamma * np.eye(len(w))) / n
+        damping = 1e-2 * G.diagonal().max() if damping is None else damping
+        d = -np.linalg.solve(G + damping * np.eye(len(w)), g)
+        ratio = (objective(w) - objective(w + d)) / (-g @ d - 0.5 * d @ G @ d)
+        if ratio > 0:
+            w, damping, growth = w + d, damping * max(1 / 3, 1 - (2 * ratio - 1) ** 3), 2.0
+        else:
+            damping, growth = damping * growth, 2 * growth
+    result = fit(x, y, key, params=params, weight_decay=gamma, epochs=12)
+    # Twelve steps, each of which a badly conditioned solution carries on.
+    np.testing.assert_allclose(ravel_pytree(result.params)[0], w, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(result.history.train_error, errors, rtol=1e-8)
+
+
+LIKELIHOODS = {
+    "Gaussian": GAUSSIAN,
+    "learned variance": likelihoods.HeteroscedasticGaussian(),
+    "Categorical": likelihoods.Categorical(),
+    "Poisson": likelihoods.Poisson(),
+    "squared error of logistic outputs": likelihoods.SquaredError("logistic"),
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("learned variance", "Categorical") else pytest.mark.slow)
+        for name in LIKELIHOODS
+    ],
+)
+def test_with_decay_it_ends_in_a_minimum_whatever_the_likelihood(name, key):
+    likelihood, gamma = LIKELIHOODS[name], 2.0
+    network = jnn.mlp([2, 4, 2])
+    x, _ = data(key)
+    y = likelihood.sample(key, jnp.concatenate([jnp.sin(2 * x[:, :1]), 0.3 * x[:, 1:]], axis=1))
+    result = fit(x, y, key, network, likelihood, weight_decay=gamma, epochs=500)
+    mask = objectives.every_weight_mask(network)
+    objective = jax.jit(objectives.objective(network, likelihood, weight_decay=gamma, mask=mask))
+    gradient = jax.jit(jax.grad(objective))(result.params, x, y)
+    # Where residuals stay large, it converges linearly: G is not the Hessian.
+    assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(gradient)) < 1e-5
+
+
+def test_the_record_of_the_objective_never_rises(key):
+    x, y = data(key)
+    result = fit(x, y, key, initializer=networks.nguyen_widrow)  # no decay: the objective is the error
+    errors = result.history.train_error[: int(result.epochs)]
+    assert (np.diff(errors) <= 0).all()
+    assert errors[-1] < 1e-3 * errors[0]
+
+
+def test_linear_least_squares_are_solved_exactly(key):
+    network = jnn.mlp([2, 1])
+    x, y = data(key)
+    result = fit(x, y, key, network, weight_decay=0.5)
+    design = np.concatenate([np.asarray(x), np.ones((len(x), 1))], axis=1)
+    expected = np.linalg.solve(design.T @ design + 0.5 * np.eye(3), design.T @ np.asarray(y))
+    # Stopped by a gradient of 1e-7; float64.
+    np.testing.assert_allclose(
+        np.concatenate([result.params[0]["W"], result.params[0]["b"][None]]), expected, atol=1e-6
+    )
+    assert result.stop_reason == "no element of the gradient exceeds 1e-07"
+    assert int(result.epochs) < 20
+
+
+def test_why_it_stopped_is_told(key):
+    x, y = data(key)
+    settings = {"initializer": networks.nguyen_widrow, "epochs": 200}
+    no = {"gradient_tolerance": 0, "step_tolerance": 0}
+    result = fit(x, y, key, optimizer=jnn.levenberg_marquardt(step_tolerance=1e-2), **settings)
+    assert result.stop_reason == "the step fell to 0.01 of the weights"
+    # At the minimum of a linear model, where nothing can be gained, steps fail until the damping is too large.
+    linear, limited = jnn.mlp([2, 1]), jnn.levenberg_marquardt(**no, most_damping=1e6)
+    result = fit(x, y, key, linear, optimizer=limited, **settings | {"initializer": networks.fan_in_normal})
+    assert result.stop_reason == (
+        "no step lowered the objective, down to a damping of 1e+06 times the largest curvature"
+    )
+    own = fit(x, y, key, stopping=stopping.Patience(1, min_delta=1e9, monitor="train"), **settings)
+    assert own.stop_reason.startswith("the train risk did not fall")
+
+
+def test_members_are_trained_as_alone_and_stop_by_themselves(key):
+    x, y = data(key)
+    keys = jax.random.split(key, 3)
+    settings = {"initializer": networks.nguyen_widrow, "epochs": 25, "validation": 0.25}
+    settings["stopping"] = stopping.Patience(5)
+    several = ensembles.fit(
+        NETWORK, GAUSSIAN, x, y, key=keys, optimizer=jnn.levenberg_marquardt(np.array([1e-2, 1e-1, 1.0])), **settings
+    )
+    for number, damping in enumerate([1e-2, 1e-1, 1.0]):
+        alone = fit(x, y, keys[number], optimizer=jnn.levenberg_marquardt(damping), **settings)
+        assert int(several.result.epochs[number]) == int(alone.epochs)
+        assert several.result.stop_reason[number] == alone.stop_reason
+        for member, own in zip(jax.tree.leaves(several.params), jax.tree.leaves(alone.params), strict=True):
+            np.testing.assert_allclose(member[number], own, rtol=0, atol=1e-7)  # equal to rounding, carried on
+
+
+def test_conjugate_gradients_find_the_same_minimum(key):
+    x, y = data(key)
+    settings = {"initializer": networks.nguyen_widrow, "weight_decay": 0.05, "epochs": 100}
+    exact = fit(x, y, key, **settings)
+    products = fit(x, y, key, optimizer=jnn.levenberg_marquardt(solver="cg"), **settings)
+    assert products.state.optimizer.matrix is None
+    for a, b in zip(jax.tree.leaves(exact.params), jax.tree.leaves(products.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4)
+
+
+def test_examples_count_by_their_weights_and_others_not_at_all(key):
+    x, y = data(key)
+    settings = {"initializer": networks.nguyen_widrow, "epochs": 6, "weight_decay": 0.1}
+    repeated = fit(jnp.concatenate([x[:12], x[:12]]), jnp.concatenate([y[:12], y[:12]]), key, **settings)
+    weighted = fit(x, y, key, weights=jnp.where(jnp.arange(24) < 12, 2.0, 0.0), **settings)
+    for a, b in zip(jax.tree.leaves(repeated.params), jax.tree.leaves(weighted.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-9)
+
+
+def test_float32_gets_as_far_as_float32_gets(key):
+    x, y = (jnp.asarray(leaf, jnp.float32) for leaf in data(key))
+    result = fit(x, y, key, initializer=networks.nguyen_widrow, epochs=60)
+    errors = np.asarray(result.history.train_error[: int(result.epochs)])
+    assert errors.dtype == np.float32
+    assert np.isfinite(errors).all()
+    assert (np.diff(errors) <= 0).all()
+    assert errors[-1] < 1e-3 * errors[0]
+
+
+@pytest.mark.parametrize("hidden", ["relu", "step"])
+def test_dead_neurons_and_singular_matrices_give_no_nan(hidden, key):
+    """Fewer examples than weights, neurons that are never active, or through which no gradient passes."""
+    x, y = data(key, n=5)
+    network = jnn.mlp([2, 4, 1], hidden)
+    params = network.init(key, bias=-50.0, dtype=jnp.float64)
+    with pytest.warns(NoGradientWarning) if hidden == "step" else np.errstate():
+        result = fit(x, y, key, network, params=params)
+    assert not result.diverged
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(result.params))
+    # The outputs' bias is all that can be learned.
+    np.testing.assert_allclose(network.apply(result.params, x), np.full((5, 1), np.mean(y)), atol=1e-5)
+
+
+def test_networks_of_several_widths_keep_to_their_own_weights(key):
+    x, y = data(key)
+    several = ensembles.fit(
+        [jnn.mlp([2, 2, 1]), NETWORK], GAUSSIAN, x, y, key=key, optimizer=jnn.levenberg_marquardt(), epochs=5
+    )
+    narrow = jax.tree.map(lambda leaf: leaf[0], several.params)
+    assert float(jnp.abs(narrow[0]["W"][:, 2:]).max()) == 0
+    assert float(jnp.abs(narrow[1]["W"][2:]).max()) == 0
+
+
+# --- what it asks for
+
+
+def test_what_does_not_go_with_it_is_refused(key):
+    x, y = data(key)
+    with pytest.raises(ValueError, match="takes all examples in every step, got batch_size=8"):
+        fit(x, y, key, batch_size=8)
+    with pytest.raises(ValueError, match="needs all weights to decay if any do, but the mask spares some"):
+        fit(x, y, key, weight_decay=0.1, mask=objectives.decay_mask(NETWORK, GAUSSIAN))
+    with pytest.raises(ValueError, match="leave rows_on_device and devices out"):
+        fit(x, y, key, rows_on_device=8)
+    optimizer = jnn.levenberg_marquardt()
+    params = NETWORK.init(key)
+    with pytest.raises(ValueError, match="expected params, value, value_fn and gauss_newton_fn"):
+        optimizer.update(params, optimizer.init(params), params)
+    with pytest.raises(ValueError, match='expected solver as "cholesky", "cg" or None'):
+        inspect.unwrap(jnn.levenberg_marquardt)(solver="lu")
+    with pytest.raises(ValueError, match="expected damping to be a number > 0"):
+        jnn.levenberg_marquardt(0.0)
+
+
+def test_it_is_an_optimizer_like_the_others():
+    optimizer = jnn.levenberg_marquardt(damping=0.5)
+    assert optimizer == pickle.loads(pickle.dumps(optimizer))
+    assert optimizer.replace(damping=0.1).numbers["damping"] == 0.1
+    assert repr(optimizer).startswith("levenberg_marquardt(damping=0.5,")
+    assert optimizers.takes_curvature(optimizer)
+    assert not optimizers.is_elementwise(optimizer)
+    big = {"w": jnp.zeros(optimizers.MOST_FOR_CHOLESKY + 1)}
+    assert optimizer.init(big).matrix is None
+
+
+# --- the first weights
+
+
+def test_nguyen_widrow(key):
+    network = jnn.mlp([3, 6, 5, 2], ["tanh", "logistic"])
+    first, second, last = network.init(key, weights=networks.nguyen_widrow, dtype=jnp.float64)
+    for layer, fan_in, size, gain in ((first, 3, 6, 1), (second, 6, 5, 2)):
+        reach = gain * 0.7 * size ** (1 / fan_in)
+        np.testing.assert_allclose(np.linalg.norm(layer["W"], axis=0), reach, rtol=1e-12)
+        np.testing.assert_allclose(np.abs(layer["b"]), np.abs(np.linspace(-reach, reach, size)), atol=1e-12)
+    np.testing.assert_array_equal(last["b"], 0)
+    assert networks.nguyen_widrow == pickle.loads(pickle.dumps(networks.nguyen_widrow))
+    with pytest.raises(ValueError, match="build the network with mlp"):
+        networks.as_dag(network, (first, second, last))[0].init(key, weights=networks.nguyen_widrow)
