@@ -15,8 +15,8 @@ from jaxtyping import Array
 from jnn import objectives
 from jnn.likelihoods import Bernoulli, Categorical, Likelihood
 from jnn.networks import Network, Params
-from jnn.training.dividing import Division
 from jnn.optimizers import takes_curvature
+from jnn.training.dividing import Division
 from jnn.training.program import Examples, Program, Shared
 from jnn.training.splitting import Rows, held_out_count
 from jnn.training.structure import COARSE, FINE, LEAST, LEAST_VALIDATED, room_for, rounded_up
