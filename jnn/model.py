@@ -1,6 +1,6 @@
 """A trained network as one thing that predicts: transforms, network, likelihood and parameters, of one or of many.
 
-    x → transforms → network → likelihood → target_transform.undo
+    x (→ table) → transforms → network → likelihood → target_transform.undo
 
 `ensembles`, `sklearn`, `persistence` and exported programs all predict through it.
 """
@@ -20,9 +20,11 @@ from jaxtyping import Array, Float, Num
 from jnn.likelihoods import Likelihood, OneHot
 from jnn.networks import Network, Params
 from jnn.networks.base import leading_axes
+from jnn.tables import Table, is_table
 from jnn.transforms import Standardize, Transform
 
-Inputs = Num[Array | np.ndarray, "*batch d"]
+Inputs = Num[Array | np.ndarray, "*batch d"] | Any
+"""An array, or for a model with a table whatever that takes."""
 Outputs = Float[Array | np.ndarray, "*batch K"]
 
 
@@ -46,7 +48,8 @@ that hidden layers stay small."""
 class Model:
     """A network with its parameters, and what stands before and behind it.
 
-    NumPy arrays are standardized in float64 by NumPy, and give NumPy arrays; JAX arrays stay with JAX. Either way the
+    NumPy arrays are standardized in float64 by NumPy, and give NumPy arrays; JAX arrays stay with JAX. With a `table`,
+    tables of pandas, polars and Arrow go in as well; JAX arrays then are what it makes of them. In every case the
     network runs as a compiled program, of which there is one for each of a few numbers of rows.
     """
 
@@ -62,6 +65,7 @@ class Model:
     # Anything else worth keeping, by name: `None`, numbers, strings, arrays, lists, tuples and dictionaries of them,
     # and jnn's own objects. They are saved and come back as they were, types included.
     extra: Mapping[str, Any] = field(default_factory=dict)
+    table: Table | None = None  # how tables become the matrices that the transforms take
 
     def mean(self, x: Inputs) -> Outputs:
         """The prediction E[y | x] of raw inputs, in the units of the raw targets; for classes, their probabilities.
@@ -103,6 +107,8 @@ class Model:
 
     def _predicted(self, compute: Any, x: Any) -> Any:
         """`compute` on what the transforms make of `x`; what it returns has the rows on its axis −2."""
+        if self.table is not None and (is_table(x) or (self.table.has_categories and not isinstance(x, jax.Array))):
+            x = self.table.apply(x)
         x = x if isinstance(x, jax.Array) else np.asarray(x)
         if x.ndim == 0 or x.shape[-1] != self.inputs:
             raise ValueError(f"expected x of shape (..., {self.inputs}), one column for each input; got {x.shape}")
@@ -189,7 +195,7 @@ class Model:
         """The parameters' own dtype; float64 where a column's mean is so large beside its spread that float32 would not
         tell its values apart to a thousandth of a standard deviation.
         """
-        for transform in self.transforms[:1]:
+        for transform in self.transforms:
             if isinstance(transform, Standardize):
                 ratio = np.max(np.abs(np.asarray(transform.mean)) / np.asarray(transform.scale))
                 if ratio * np.finfo(np.float32).eps > 1e-3:
@@ -199,7 +205,7 @@ class Model:
     def check(self) -> None:
         """Raise MismatchError unless all parts fit each other (shapes and types; nothing is computed)."""
         kinds = {"network": Network, "likelihood": Likelihood, "target_transform": Transform | None}
-        kinds |= {"encoding": OneHot | None, "extra": Mapping, "transforms": tuple}
+        kinds |= {"encoding": OneHot | None, "extra": Mapping, "transforms": tuple, "table": Table | None}
         parts = [(name, getattr(self, name), kind) for name, kind in kinds.items()]
         if isinstance(self.transforms, tuple):
             parts += [(f"transforms[{n}]", transform, Transform) for n, transform in enumerate(self.transforms)]
@@ -208,6 +214,8 @@ class Model:
                 got = type(value).__name__ + (f" of dtype {value.dtype}" if hasattr(value, "dtype") else "")
                 raise MismatchError(f"expected {name} as {getattr(kind, '__name__', kind)}, got {got}")
         columns = self.inputs
+        if self.table is not None and len(self.table.categories) != columns:
+            raise MismatchError(f"expected a table of {columns} columns, got one of {len(self.table.categories)}")
         for n, transform in enumerate(self.transforms):
             columns = self._columns(f"transforms[{n}]", transform, columns, lambda t, x: t.apply(x))
         if columns != self.network.inputs:
@@ -231,7 +239,8 @@ class Model:
                 "the columns"
             )
         leaves, structure = jax.tree.flatten(transform)
-        own = [jax.ShapeDtypeStruct(leaf.shape[len(lead) :], jnp.float32) for leaf in leaves]
+        kinds = [bool if leaf.dtype == bool else jnp.float32 for leaf in leaves]
+        own = [jax.ShapeDtypeStruct(leaf.shape[len(lead) :], k) for leaf, k in zip(leaves, kinds, strict=True)]
         try:
             result = jax.eval_shape(lambda leaves, x: apply(structure.unflatten(leaves), x), own, _row(columns))
         except (ValueError, TypeError) as error:

@@ -10,14 +10,15 @@ input's dtype.
 """
 
 import abc
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Bool, Float, Num
 
 from jnn.networks import Network, Params
 
@@ -231,6 +232,8 @@ BOUND, BEYOND = 3.0, 4.0
 distributed, one lies beyond four."""
 FREE = 1e38
 """A bound that is none, in float32 as well; infinity would be taken for a fault by `jax_debug_infs`."""
+GAPS = 3
+"""So many gaps a column needs for what they say to be learned."""
 MARGIN = 0.5
 """How far outside of the examples' range, in units of it, inputs still count."""
 
@@ -303,6 +306,80 @@ class Clip(Transform):
     def undo(self, z: Num[Array | np.ndarray, "*batch d"]) -> Float[Array | np.ndarray, "*batch d"]:
         """x = z."""
         return self._mapped(z, self.shape[-1], "z", lambda xp, z, low, high: z)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class Encode(Transform):
+    """Gaps filled, and categories one-hot: from a matrix with NaN and with categories' numbers, as `jnn.tables` makes.
+
+        z_k = m_k                  if x_j is missing, j the column that z_k reads
+        z_k = x_j                  for numbers
+        z_k = 𝟙{x_j = c_k}         for category c_k of column j
+
+    Numbers that are missing become the column's median, and if there are at least `GAPS`, a column that tells where
+    they are goes beside it; missing categories are then one more category. Other categories that are missing become the
+    column's average, which says nothing. Of two categories one is enough.
+
+    One-hot into a dense layer is an embedding: a row of the layer's weights for each category.
+
+    >>> import numpy as np
+    >>> from jnn.transforms import Encode
+    >>> x = np.array([[1.0, 0], [np.nan, 1], [3, 2], [5, 1]])
+    >>> Encode.fit(x, categories=(0, 3)).apply(x).tolist()
+    [[1.0, 1.0, 0.0, 0.0], [3.0, 0.0, 1.0, 0.0], [3.0, 0.0, 0.0, 1.0], [5.0, 0.0, 1.0, 0.0]]
+    """
+
+    missing: Numbers  # m, (k,)
+    code: Numbers  # c, (k,)
+    number: Bool[Array | np.ndarray, "k"]  # whether z is a number, not one-hot
+    source: tuple[int, ...] = field(metadata={"static": True})  # j
+    columns: int = field(metadata={"static": True})  # d
+
+    @classmethod
+    def fit(cls, x: Num[np.ndarray, "n d"], categories: Sequence[int] = ()) -> "Encode":
+        """Learn what to put in gaps; `categories` is how many each column has, 0 for numbers (for all, by default)."""
+        x = np.asarray(x, np.float64)
+        gaps = np.isnan(x)
+        made: list[tuple[int, float, float, bool]] = []  # source, missing, code, number
+        seen: set[bytes] = set()  # one column for gaps that are always together
+        for j, count in enumerate(categories or (0,) * x.shape[1]):
+            there, gap = x[~gaps[:, j], j], gaps[:, j]
+            if not count:
+                made.append((j, float(np.median(there)) if len(there) else 0.0, -1.0, True))
+            had_gaps = GAPS <= gap.sum() < len(gap)
+            first = 1 if count == 2 and not had_gaps else 0
+            for code in range(first, count):
+                made.append((j, 0.0 if had_gaps else float(np.mean(there == code)) if len(there) else 0.0, code, False))
+            if had_gaps and (count or gap.tobytes() not in seen):
+                made.append((j, 1.0, -1.0, False))
+                seen.add(gap.tobytes())
+        source, missing, code, number = zip(*made, strict=True)
+        return cls(np.array(missing), np.array(code, float), np.array(number), tuple(source), x.shape[1])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(d,)`."""
+        return (self.columns,)
+
+    def apply(self, x: Inputs) -> Float[Array | np.ndarray, "*batch k"]:
+        """z."""
+        xp = _library(x)
+        if x.ndim == 0 or x.shape[-1] != self.columns:
+            raise ValueError(f"expected x with {self.columns} columns, as the transform was fitted to; got {x.shape}")
+        own = _floating(x)
+        x = xp.asarray(x, own)
+        if self.source != tuple(range(self.columns)):
+            x = x[..., np.array(self.source)]
+        missing, code, number = (
+            xp.asarray(array, dtype).reshape((1,) * (x.ndim - 1) + (-1,))
+            for array, dtype in ((self.missing, own), (self.code, own), (self.number, bool))
+        )
+        return xp.where(xp.isnan(x), missing, xp.where(number, x, (x == code).astype(own)))
+
+    def undo(self, z: Num[Array | np.ndarray, "*batch k"]) -> Float[Array | np.ndarray, "*batch d"]:
+        """Not defined: gaps and categories are gone."""
+        raise NotImplementedError("gaps that were filled and rare categories do not come back")
 
 
 def _root(xp: Any, ratio: Any, sign: int) -> Any:

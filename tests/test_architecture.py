@@ -23,6 +23,7 @@ ORDER = [
     "activations",
     "likelihoods",
     "networks",
+    "tables",
     "transforms",
     "model",
     "schedules",

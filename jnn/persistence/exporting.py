@@ -22,10 +22,12 @@ from jnn.networks import Layered, Network
 from jnn.optional import needed
 from jnn.persistence import files
 from jnn.persistence.errors import PrecisionError, UnsupportedError
-from jnn.transforms import Affine, Clip, Squash, Standardize, Transform
+from jnn.tables import Table
+from jnn.transforms import Affine, Clip, Encode, Squash, Standardize, Transform
 
-OPSET = 20
-"""Of ONNX, the first with every activation's node; onnxruntime has it since 1.17."""
+OPSET, ML_OPSET = 20, 3
+"""Of ONNX, the first with every activation's node; onnxruntime has it since 1.17. The other has operators for machine
+learning, which look categories up."""
 
 
 def export(
@@ -72,6 +74,9 @@ def export_onnx(path: files.Path, model: Model) -> None:
     transform needs more (`Model.input_dtype`): then "x" is a tensor of doubles, and the transforms are computed in
     float64. A general network becomes dense matrices, a layer for each level and activation.
 
+    Of a model with a table some of whose columns hold categories, each column is an input of its own, `(n, 1)`, by its
+    name (without names "x0", "x1", ...): strings, of which "" is missing, or numbers, of which NaN is.
+
     Args:
         path: where to; written like `save` writes, all or nothing.
         model: what to export, ensembles included.
@@ -86,7 +91,8 @@ def export_onnx(path: files.Path, model: Model) -> None:
 
     model.check()
     graph = _Graph(onnx, wide=model.input_dtype == np.float64 and jax.tree.leaves(model.params)[0].dtype != np.float64)
-    x = "x"
+    by_name = model.table is not None and model.table.has_categories
+    x = _read(graph, model.table) if by_name and model.table else graph.input("x", model.inputs)
     for transform in model.transforms:
         x = _applied(graph, transform, x)
     if graph.wide:  # behind the transforms everything is float32
@@ -101,7 +107,7 @@ def export_onnx(path: files.Path, model: Model) -> None:
     graph.node("Identity", mean, output="mean")
     try:
         outputs = model.likelihood.target_components(model.network.outputs)
-        data = graph.model(model.inputs, outputs).SerializeToString()
+        data = graph.model(outputs).SerializeToString()
     except ValueError as error:
         raise UnsupportedError(f"expected a graph of less than 2 GB, ONNX' limit ({error}); use export") from None
     files.replace(path, [data])
@@ -116,6 +122,7 @@ class _Graph:
         self.real: Any = np.float64 if wide else np.float32
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
+        self.inputs: list[Any] = []
 
     def constant(self, value: Any, dtype: Any = None) -> str:
         name = f"constant_{len(self.constants)}"
@@ -132,16 +139,45 @@ class _Graph:
         self.nodes.append(self.onnx.helper.make_node(operator, inputs, [name], **attributes))
         return name
 
-    def model(self, inputs: int, outputs: int) -> Any:
-        helper, real = self.onnx.helper, self.onnx.TensorProto.FLOAT
-        x = helper.make_tensor_value_info("x", self.onnx.TensorProto.DOUBLE if self.wide else real, ["n", inputs])
-        mean = helper.make_tensor_value_info("mean", real, ["n", outputs])
-        graph = helper.make_graph(self.nodes, "jnn", [x], [mean], self.constants)
-        opset = [helper.make_opsetid("", OPSET)]
+    def input(self, name: str, columns: int, strings: bool = False) -> str:
+        kinds = self.onnx.TensorProto
+        kind = kinds.STRING if strings else kinds.DOUBLE if self.wide else kinds.FLOAT
+        self.inputs.append(self.onnx.helper.make_tensor_value_info(name, kind, ["n", columns]))
+        return name
+
+    def model(self, outputs: int) -> Any:
+        helper = self.onnx.helper
+        mean = helper.make_tensor_value_info("mean", self.onnx.TensorProto.FLOAT, ["n", outputs])
+        graph = helper.make_graph(self.nodes, "jnn", self.inputs, [mean], self.constants)
+        opset = [helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", ML_OPSET)]
         version = helper.find_min_ir_version_for(opset)  # onnx' newest is not what runtimes read
         model = helper.make_model(graph, producer_name="jnn", opset_imports=opset, ir_version=version)
         self.onnx.checker.check_model(model, full_check=True)
         return model
+
+
+def _read(graph: _Graph, table: Table) -> str:
+    """The matrix that the table makes of its columns, each of them an input."""
+    columns = []
+    for n, own in enumerate(table.categories):
+        name = f"x{n}" if table.names is None else table.names[n]
+        if own is None:
+            columns.append(graph.input(name, 1))
+            continue
+        kinds = {type(value) for value in own.values}
+        if not (kinds <= {str} or kinds <= {bool, int, float}):
+            raise UnsupportedError(f"expected categories that are all strings or all numbers, in {name!r}; got {kinds}")
+        strings, other = kinds == {str}, float(own.other) if own.other >= 0 else float("nan")
+        keys: Any = {"keys_strings": [*own.values, ""]} if strings else {"keys_floats": [*map(float, own.values)]}
+        numbers = [*map(float, own.numbers), *([float("nan")] if strings else [])]
+        wide, graph.wide = graph.wide, False  # they are looked up in float32
+        x = graph.input(name, 1, strings)
+        graph.wide = wide
+        found = graph.node("LabelEncoder", x, **keys, values_floats=numbers, default_float=other, domain="ai.onnx.ml")
+        if not strings:  # what is not a number is not one of the keys
+            found = graph.node("Where", graph.node("IsNaN", x), x, found)
+        columns.append(graph.node("Cast", found, to=graph.onnx.TensorProto.DOUBLE) if wide else found)
+    return graph.node("Concat", *columns, axis=1)
 
 
 def _network(graph: _Graph, network: Network, params: Any, members: int, x: str) -> str:
@@ -222,6 +258,8 @@ def _applied(graph: _Graph, transform: Transform, x: str) -> str:
     """z = (x − m) / s, or (x − m) A, or x / √(1 + (x / c)²), or min(max(x, l), u)."""
     if isinstance(transform, Clip):
         return graph.node("Min", graph.node("Max", x, graph.rows(transform.low)), graph.rows(transform.high))
+    if isinstance(transform, Encode):
+        return _encoded(graph, transform, x)
     if isinstance(transform, Squash):
         within, bound = graph.node("Div", x, _root(graph, transform, x, "Add")), np.asarray(transform.bound)
         return graph.node("Max", graph.node("Min", within, graph.rows(bound)), graph.rows(-bound))
@@ -230,6 +268,17 @@ def _applied(graph: _Graph, transform: Transform, x: str) -> str:
     if isinstance(transform, Standardize):
         return graph.node("Div", centered, graph.rows(transform.scale))
     return graph.node("MatMul", centered, graph.constant(transform.matrix))
+
+
+def _encoded(graph: _Graph, transform: Encode, x: str) -> str:
+    """m where x is NaN, else x or 𝟙{x = c}."""
+    if transform.source != tuple(range(transform.columns)):
+        x = graph.node("Gather", x, graph.constant(transform.source, np.int64), axis=-1)
+    real = graph.onnx.TensorProto.DOUBLE if graph.real == np.float64 else graph.onnx.TensorProto.FLOAT
+    one_hot = graph.node("Cast", graph.node("Equal", x, graph.rows(transform.code)), to=real)
+    number = graph.constant(np.asarray(transform.number)[None], bool)
+    known = graph.node("Where", number, x, one_hot)
+    return graph.node("Where", graph.node("IsNaN", x), graph.rows(transform.missing), known)
 
 
 def _undone(graph: _Graph, transform: Transform, z: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jnn import activations, likelihoods, schedules, transforms
+from jnn import activations, likelihoods, schedules, tables, transforms
 from jnn.activations import Activation
 from jnn.model import Model
 from jnn.networks import Dag, Layer, Layered, UselessNeuronWarning, dag
@@ -148,6 +148,9 @@ KINDS: Mapping[str, Kind] = {
     "whiten": plain(transforms.Whiten),
     "squash": plain(transforms.Squash),
     "clip": plain(transforms.Clip),
+    "encode": plain(transforms.Encode),
+    "table": plain(tables.Table),
+    "categories": plain(tables.Categories),
     "optimizer": Kind(Optimizer, _of_optimizer, lambda rule, arguments: known(RULES, rule, "optimizer")(**arguments)),
     "cosine": plain(schedules.Cosine),
     "inverse_scaling": plain(schedules.InverseScaling),

@@ -48,6 +48,8 @@ def save(path: files.Path, model: Model, *, custom: Mapping[str, Any] | None = N
     model.check()
     writer = Writer(custom or {})
     parts = {name: getattr(model, name) for name in Model.__dataclass_fields__} | {"extra": dict(model.extra)}
+    if model.table is None:  # the older jnn that do not know of tables read such a file, too
+        del parts["table"]
     description = {"$": "model", **{name: writer.encode(value, name) for name, value in parts.items()}}
     pieces = container.sealed(description, writer.arrays)
     try:  # what cannot be read must not replace what can

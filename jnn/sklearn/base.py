@@ -17,17 +17,18 @@ from sklearn.utils._param_validation import HasMethods, Interval, Options, StrOp
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted, validate_data
 
-from jnn import ensembles, transforms
+from jnn import ensembles, tables, transforms
 from jnn.likelihoods import Likelihood
 from jnn.model import Model
 from jnn.networks import Params, mlp
 from jnn.sklearn import lbfgs
 from jnn.sklearn.files import Saved
 from jnn.sklearn.recipe import AUTO, Plan, make_plan
+from jnn.tables import Table
 from jnn.training import DivergenceWarning, FitResult
 from jnn.training.program import RUNNING
 from jnn.training.splitting import split
-from jnn.transforms import FREE, Affine, Clip, Squash, Standardize, Transform
+from jnn.transforms import FREE, Affine, Clip, Encode, Squash, Standardize, Transform
 
 Role = Literal["first", "again", "part"]
 Weights = np.ndarray | None
@@ -104,6 +105,13 @@ class MLP(Saved, BaseEstimator):
         "any of `jnn.likelihoods`; `HeteroscedasticGaussian()` learns a variance that depends on inputs.",
     ] = None
     optimizer: Annotated[Any, HasMethods(["init", "update"]), "any of jnn's or optax's, in place of `solver`."] = None
+    categorical_features: Annotated[
+        Any,
+        StrOptions({"from_dtype"}),
+        "array-like",
+        None,
+        '"from_dtype": columns of categories or strings; None: no column; or names, numbers, or a boolean for each.',
+    ] = "from_dtype"
     dtype: Annotated[
         Any,
         StrOptions({"float32", "float64"}),
@@ -139,7 +147,8 @@ class MLP(Saved, BaseEstimator):
         """Train from scratch, or with `warm_start` from where the last call ended.
 
         Args:
-            X: inputs `(n, d)`: an array, a sparse matrix, or a table.
+            X: inputs `(n, d)`: a table of pandas, polars or Arrow, an array, or a sparse matrix. What is missing
+                (NaN, None) is filled, categories become one-hot; see `jnn.transforms.Encode`.
             y: targets `(n,)` or `(n, K)`; for a classifier labels `(n,)`, or 0 and 1 `(n, K)`.
             sample_weight: how often each example counts, `(n,)`.
             X_val: validation inputs, instead of a part of `X`.
@@ -241,7 +250,10 @@ class MLP(Saved, BaseEstimator):
         """What is decided at the first call: scales of the inputs, the network."""
         self._transforms = self._fitted_transforms(x, weights, plan.recipe and plan.members > 1 and is_classifier(self))
         self._random = check_random_state(self.random_state)
-        sizes = (x.shape[1], *plan.hidden, self.likelihood_.pre_activations(self.n_outputs_))
+        columns = x[:1].astype(np.float64)
+        for transform in self._transforms:
+            columns = transform.apply(columns)
+        sizes = (columns.shape[1], *plan.hidden, self.likelihood_.pre_activations(self.n_outputs_))
         self.network_ = mlp(sizes, plan.activation, shortcuts=bool(self.shortcuts))
         self.n_layers_ = len(sizes)
         self.t_ = 0
@@ -250,16 +262,20 @@ class MLP(Saved, BaseEstimator):
 
     def _fitted_transforms(self, x: np.ndarray, weights: Weights, squashes: bool) -> tuple[Transform, ...]:
         """Squashing is for classes, which seldom depend on how far out outliers are, and for ensembles: no `coefs_`."""
+        encode = Encode.fit(x, self._columns.counts)
+        z = np.asarray(encode.apply(x.astype(np.float64)))
         if not self.standardize:
-            return ()
+            return (encode,)
         with np.errstate(over="ignore", invalid="ignore"):  # found when it is applied
-            standardize = Standardize.fit(x.astype(np.float64), weights)
-            z = standardize.apply(x.astype(np.float64))
+            standardize = Standardize.fit(z, weights)
+            # Standardized, a rare category would be far out; as it is, all categories are equally far from each other.
+            standardize = replace(standardize, scale=np.where(encode.number, standardize.scale, 0.5))
+            z = standardize.apply(z)
         if not np.isfinite(z).all():
-            return (standardize,)
-        squash = Squash.fit(z)
+            return (encode, standardize)
+        squash, clip = Squash.fit(z), Clip.fit(z)
         heavy = squashes and (squash.bound < FREE).any()
-        return (standardize, Clip.fit(z), squash) if heavy else (standardize, Clip.fit(z))
+        return (encode, standardize, clip, *([squash] if heavy else []))
 
     def _divided(self, plan: Plan, key: Any, y: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Each member's rows, and those that it holds out; None for all, or none."""
@@ -340,9 +356,32 @@ class MLP(Saved, BaseEstimator):
             )
 
     def _table(self, X: Any, reset: bool) -> np.ndarray:
-        """Checked numbers; sparse ones are spread out, since standardized they would be dense in any case."""
-        x: Any = validate_data(self, X, reset=reset, accept_sparse=["csr", "csc"], dtype=[np.float64, np.float32])
-        return x.toarray() if hasattr(x, "toarray") else x
+        """A matrix of numbers; sparse ones are spread out, since standardized they would be dense in any case."""
+        chosen, names = self.categorical_features, tables.column_names(X)
+        if tables.is_table(X) and not tables.all_numbers(X):
+            x: Any = validate_data(self, X, reset=reset, skip_check_array=True)
+            rows = len(X) if hasattr(X, "__len__") else X.num_rows
+            if rows == 0 or x.shape[1] == 0:
+                raise ValueError(f"expected at least one row and one column, got a table of shape {x.shape}")
+        else:
+            floats = [np.float64, np.float32] if tables.all_numbers(X) else None
+            loose = {"dtype": floats, "ensure_all_finite": False, "accept_sparse": ["csr", "csc"]}
+            x = validate_data(self, X, reset=reset, **loose)
+            x = x.toarray() if hasattr(x, "toarray") else x
+        plain = isinstance(x, np.ndarray) and x.dtype.kind in "biuf"
+        by_type = chosen is None or isinstance(chosen, str)
+        if reset:
+            kept = Table(names, (None,) * x.shape[1]) if plain and by_type else Table.fit(x, chosen)
+            self._columns = replace(kept, names=names)
+        if not plain or self._columns.has_categories:
+            x = self._columns.apply(x)
+        x = x if x.dtype in (np.float32, np.float64) else x.astype(np.float64)
+        if (infinite := np.isinf(x)).any():
+            row, column = np.argwhere(infinite)[0]
+            raise ValueError(
+                f"Input X contains infinity or a value too large: {self._columns.named(int(column))}, row {row}"
+            )
+        return x
 
     def _examples(self, X: Any, y: Any, sample_weight: Any, role: Role, classes: Any = None) -> Examples:
         """Inputs, targets as the likelihood takes them, weights; without the examples that weigh nothing."""
@@ -436,6 +475,7 @@ class MLP(Saved, BaseEstimator):
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = True
         return tags
 
 

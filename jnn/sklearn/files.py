@@ -13,9 +13,10 @@ from jnn.likelihoods import Likelihood
 from jnn.model import Model
 from jnn.networks import Layered
 from jnn.optimizers import Optimizer
+from jnn.tables import Table
 from jnn.transforms import Standardize
 
-MODELS = ("network_", "likelihood_", "params_", "_transforms", "_target_scaling", "_model")
+MODELS = ("network_", "likelihood_", "params_", "_transforms", "_target_scaling", "_model", "_columns")
 LEFT_OUT = ("_random", "_stream", "_last")
 """What only goes on training needs: a loaded estimator predicts, and starts a stream with new moments."""
 
@@ -30,12 +31,13 @@ class Saved:
     _parameter_constraints: dict[str, Any]
 
     def as_model(self: Any) -> Model:
-        """From raw inputs to means, for `jnn.persistence.export` and `export_onnx`.
+        """From raw inputs, tables included, to means, for `jnn.persistence.export` and `export_onnx`.
 
         Its `mean` is in raw units; of two classes it is the probability of the second.
         """
         check_is_fitted(self, "params_")
-        return replace(self._model, target_transform=self._target_scaling)
+        table = self._columns if self._columns.names or self._columns.has_categories else None
+        return replace(self._model, target_transform=self._target_scaling, table=table)
 
     def save(self: Any, path: str | os.PathLike[str]) -> None:
         """Save as one safetensors file (see `jnn.persistence`): no pickle, no code, exact to the bit."""
@@ -79,7 +81,8 @@ class Saved:
             params_=model.params,
             _transforms=model.transforms,
             _target_scaling=model.target_transform,
-            _model=replace(model, target_transform=None, extra={}),
+            _model=replace(model, target_transform=None, table=None, extra={}),
+            _columns=model.table or Table(None, (None,) * model.inputs),
             _stream=None,
             _random=check_random_state(estimator.random_state),
         )
