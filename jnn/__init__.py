@@ -33,10 +33,10 @@ from jnn.training import fit as fit, stopping as stopping
 
 # Imported when first used: a short script that trains one network starts sooner without them.
 if TYPE_CHECKING:
-    from jnn import ensembles as ensembles, gradcheck as gradcheck, persistence as persistence
+    from jnn import ensembles as ensembles, gradcheck as gradcheck, laplace as laplace, persistence as persistence
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("ensembles", "gradcheck", "persistence"):
+    if name in ("ensembles", "gradcheck", "laplace", "persistence"):
         return importlib.import_module(f"jnn.{name}")
     raise AttributeError(f"module 'jnn' has no attribute {name!r}")

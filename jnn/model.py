@@ -7,6 +7,8 @@
 
 import contextlib
 import functools
+import math
+import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -20,6 +22,7 @@ from jaxtyping import Array, Float, Num
 from jnn.likelihoods import Likelihood, OneHot
 from jnn.networks import Network, Params
 from jnn.networks.base import leading_axes
+from jnn.posterior import Posterior, moves_means, predictive
 from jnn.tables import Table, is_table
 from jnn.transforms import Standardize, Transform
 
@@ -66,6 +69,8 @@ class Model:
     # and jnn's own objects. They are saved and come back as they were, types included.
     extra: Mapping[str, Any] = field(default_factory=dict)
     table: Table | None = None  # how tables become the matrices that the transforms take
+    # How sure the weights are, of each member if there are several (`jnn.laplace`); None: as if they were certain.
+    posterior: Posterior | None = None
 
     def mean(self, x: Inputs) -> Outputs:
         """The prediction E[y | x] of raw inputs, in the units of the raw targets; for classes, their probabilities.
@@ -75,6 +80,8 @@ class Model:
         """
         if self._differ:
             return self._mean_of_each(x)
+        if self.posterior is not None and moves_means(self.likelihood):
+            return self.moments(x).mean
         return self._undone(self._predicted(_mean, x))
 
     def moments(self, x: Inputs) -> Moments:
@@ -82,17 +89,55 @@ class Model:
 
             E[y] = 1/M Σ_m μ_m,   Var[y] = 1/M Σ_m σ_m² + 1/M Σ_m (μ_m − E[y])²
 
+        With a posterior, a member's own variance σ_m² contains that of its weights, J Σ Jᵀ, which grows away from the
+        data.
+
         Raises:
             ValueError: as `mean`; and if the targets' transform is no standardization.
 
         Source: Lakshminarayanan, Pritzel, Blundell, "Simple and scalable predictive uncertainty estimation using deep
         ensembles", NeurIPS 2017, section 2.4.
         """
+        scale = self._target_scale()
+        if self.posterior is None:
+            found = self._predicted(_moments, x)
+        else:
+            means, variances = self._member_moments(x)
+            mean = means.mean(axis=0)
+            found = Moments(mean, variances.mean(axis=0) + ((means - mean[None]) ** 2).mean(axis=0))
+        return Moments(self._undone(found.mean), found.variance * np.square(scale))
+
+    def interval(self, x: Inputs, coverage: float = 0.95) -> tuple[Outputs, Outputs]:
+        """The lower and the upper end of intervals that new targets fall into with the given probability.
+
+        Quantiles of the mixture of the members' normal distributions, for Gaussian noise. Raises ValueError for other
+        likelihoods, for a coverage that is not between 0 and 1, and as `moments`.
+        """
+        if moves_means(self.likelihood):
+            raise ValueError(f"expected Gaussian noise, got {self.likelihood}; draw samples instead, or take moments")
+        if not 0 < coverage < 1:
+            raise ValueError(f"expected coverage between 0 and 1, got {coverage}")
+        self._target_scale()
+        found = self._member_moments(x)
+        means, variances = (np.asarray(leaf, np.float64) for leaf in found)
+        ends = mixture_quantiles(means, np.sqrt(variances), ((1 - coverage) / 2, (1 + coverage) / 2))
+        like = found[0].dtype
+        lower, upper = (self._undone(end.astype(like)) for end in ends)
+        return lower, upper
+
+    def _target_scale(self) -> Any:
+        """The scale of standardized targets; ValueError if they went through something else."""
         target = self.target_transform
         if target is not None and not isinstance(target, Standardize):
             raise ValueError(f"expected targets that were standardized or not transformed, got {target}")
-        found = self._predicted(_moments, x)
-        return Moments(self._undone(found.mean), found.variance * (1.0 if target is None else np.square(target.scale)))
+        return 1.0 if target is None else target.scale
+
+    def _member_moments(self, x: Any) -> tuple[Any, Any]:
+        """Means and variances of the members, on the scale that they were trained on."""
+        if self.posterior is None:
+            return self._predicted(_member_moments, x)
+        posteriors = _flattened(self.posterior, len(self.members))
+        return self._predicted(_posterior_moments, x, (self._members_first, posteriors))
 
     def log_probabilities(self, x: Inputs) -> Outputs:
         """ln 1/M Σ_m p_m of the classes' probabilities, from pre-activations: where p rounds to 0 or 1 as well.
@@ -105,10 +150,11 @@ class Model:
         """E[y | x; w_m] of every member."""
         return self._undone(self._predicted(_member_means, x))
 
-    def _predicted(self, compute: Any, x: Any) -> Any:
+    def _predicted(self, compute: Any, x: Any, members: Any = None) -> Any:
         """`compute` on what the transforms make of `x`; what it returns has the rows on its axis −2."""
         if self.table is not None and (is_table(x) or (self.table.has_categories and not isinstance(x, jax.Array))):
             x = self.table.apply(x)
+        members = self._members_first if members is None else members
         x = x if isinstance(x, jax.Array) else np.asarray(x)
         if x.ndim == 0 or x.shape[-1] != self.inputs:
             raise ValueError(f"expected x of shape (..., {self.inputs}), one column for each input; got {x.shape}")
@@ -121,15 +167,15 @@ class Model:
             z = z if jnp.issubdtype(z.dtype, jnp.floating) else z.astype(self._dtype)
             inside = isinstance(z, jax.core.Tracer)  # of a program that is compiled as a whole
             compute = compute.__wrapped__ if inside else compute
-            found = compute(self.network, self.likelihood, self._members_first, z)
+            found = compute(self.network, self.likelihood, members, z)
         else:
             with np.errstate(over="ignore"):
-                found = self._by_parts(compute, np.asarray(z, self._dtype))
+                found = self._by_parts(compute, np.asarray(z, self._dtype), members)
             wide = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else np.float64
             found = jax.tree.map(lambda y: y.astype(wide), found)
         return jax.tree.map(lambda y: y.reshape(*y.shape[:-2], *x.shape[:-1], y.shape[-1]), found)
 
-    def _by_parts(self, compute: Callable[..., Any], z: np.ndarray) -> Any:
+    def _by_parts(self, compute: Callable[..., Any], z: np.ndarray, members: Any) -> Any:
         """Rows of zeros fill up a part that is smaller than one of the sizes."""
         parts = []
         for start in range(0, max(len(z), 1), SIZES[-1]):
@@ -137,7 +183,7 @@ class Model:
             n = len(part)
             missing = next(size for size in SIZES if n <= size) - n
             filled = np.pad(part, ((0, missing), (0, 0))) if missing else part
-            found = jax.device_get(compute(self.network, self.likelihood, self._members_first, filled))
+            found = jax.device_get(compute(self.network, self.likelihood, members, filled))
             parts.append(jax.tree.map(lambda y, n=n: y[..., :n, :], found))
         return jax.tree.map(lambda *ys: np.concatenate(ys, axis=-2), *parts)
 
@@ -229,6 +275,14 @@ class Model:
         if self.target_transform is not None:
             self._columns("target_transform", self.target_transform, mean.shape[-1], lambda t, z: t.undo(z))
         _ = self.members
+        if self.posterior is not None:
+            if not isinstance(self.posterior, Posterior):
+                raise MismatchError(f"expected posterior as Posterior, got {type(self.posterior).__name__}")
+            if np.shape(self.posterior.weight_decay) != self.members:
+                raise MismatchError(
+                    f"expected a posterior of the members {self.members}, as the parameters; got one of "
+                    f"{np.shape(self.posterior.weight_decay)}"
+                )
 
     def _columns(self, name: str, transform: Transform, columns: int, apply: Callable[..., Array]) -> int:
         """How many columns a transform makes of so many."""
@@ -280,6 +334,48 @@ def _log_probabilities(network: Network, likelihood: Likelihood, params: Params,
     each = jax.lax.map(lambda member: likelihood.log_probabilities(network.apply(member, z)), params)
     most = jnp.max(each, axis=0)
     return most + jnp.log1p(jnp.mean(jnp.expm1(each - most[None]), axis=0))
+
+
+@jax.jit(static_argnames=("network", "likelihood"))
+def _member_moments(network: Network, likelihood: Likelihood, params: Params, z: Any) -> tuple[Array, Array]:
+    def one(member: Params) -> tuple[Array, Array]:
+        a = network.apply(member, z)
+        return likelihood.mean(a), likelihood.variance(a)
+
+    return jax.lax.map(one, params)
+
+
+@jax.jit(static_argnames=("network", "likelihood"))
+def _posterior_moments(
+    network: Network, likelihood: Likelihood, members: tuple[Params, Posterior], z: Any
+) -> tuple[Array, Array]:
+    """The members' means and variances, one row after another of a part, since each has its Jacobian."""
+
+    def one(member: tuple[Params, Posterior]) -> tuple[Array, Array]:
+        params, posterior = member
+        each = functools.partial(predictive, network, likelihood, posterior, params)
+        return jax.lax.map(each, jnp.asarray(z), batch_size=min(256, len(z)))
+
+    return jax.lax.map(one, members)
+
+
+def mixture_quantiles(
+    means: np.ndarray, deviations: np.ndarray, probabilities: tuple[float, ...]
+) -> tuple[np.ndarray, ...]:
+    """Quantiles of equal mixtures, over the first axis, of normal distributions; by bisection, to float64."""
+    normal = statistics.NormalDist()
+    cdf = np.vectorize(math.erfc, otypes=[float])
+    found = []
+    for p in probabilities:
+        z = normal.inv_cdf(p)
+        each = means + z * deviations
+        low, high = each.min(axis=0), each.max(axis=0)  # the mixture's quantile lies between its members'
+        for _ in range(60 if len(means) > 1 else 0):
+            middle = 0.5 * (low + high)
+            below = 0.5 * cdf(-(middle - means) / (deviations * math.sqrt(2))).mean(axis=0)
+            low, high = np.where(below < p, middle, low), np.where(below < p, high, middle)
+        found.append(0.5 * (low + high))
+    return tuple(found)
 
 
 @jax.jit(static_argnames=("network", "likelihood"))

@@ -22,6 +22,7 @@ from jnn.networks import Layered, Network
 from jnn.optional import needed
 from jnn.persistence import files
 from jnn.persistence.errors import PrecisionError, UnsupportedError
+from jnn.posterior import moves_means
 from jnn.tables import Table
 from jnn.transforms import Affine, Clip, Encode, Squash, Standardize, Transform
 
@@ -90,6 +91,8 @@ def export_onnx(path: files.Path, model: Model) -> None:
     import onnx
 
     model.check()
+    if model.posterior is not None and moves_means(model.likelihood):
+        raise UnsupportedError("ONNX has no Jacobians, which the mean of a model with a posterior needs: use export")
     graph = _Graph(onnx, wide=model.input_dtype == np.float64 and jax.tree.leaves(model.params)[0].dtype != np.float64)
     by_name = model.table is not None and model.table.has_categories
     x = _read(graph, model.table) if by_name and model.table else graph.input("x", model.inputs)

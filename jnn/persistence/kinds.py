@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jnn import activations, likelihoods, schedules, tables, transforms
+from jnn import activations, likelihoods, posterior, schedules, tables, transforms
 from jnn.activations import Activation
 from jnn.model import Model
 from jnn.networks import Dag, Layer, Layered, UselessNeuronWarning, dag
@@ -151,6 +151,14 @@ KINDS: Mapping[str, Kind] = {
     "encode": plain(transforms.Encode),
     "table": plain(tables.Table),
     "categories": plain(tables.Categories),
+    "posterior": plain(posterior.Posterior),
+    "full_basis": plain(posterior.Full),
+    "diagonal_basis": plain(posterior.Diagonal),
+    "kronecker_basis": Kind(
+        posterior.Kronecker,
+        lambda value: {"layers": [list(layer) for layer in value.layers]},
+        lambda layers: posterior.Kronecker(tuple(posterior.Pair(*layer) for layer in layers)),
+    ),
     "optimizer": Kind(Optimizer, _of_optimizer, lambda rule, arguments: known(RULES, rule, "optimizer")(**arguments)),
     "cosine": plain(schedules.Cosine),
     "inverse_scaling": plain(schedules.InverseScaling),
