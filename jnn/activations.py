@@ -28,7 +28,7 @@ import difflib
 import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -55,10 +55,10 @@ class Activation:
     """
 
     name: str
-    h: Elementwise
-    derivative: Elementwise
+    h: Elementwise = field(repr=False)
+    derivative: Elementwise = field(repr=False)
     gain: float = 1.0
-    second: Elementwise | None = None
+    second: Elementwise | None = field(default=None, repr=False)
 
     def __call__(self, a: ArrayLike) -> Float[Array, "..."]:
         """Return `h(a)`; Python numbers and integers are taken as floats, and complex ones are a TypeError."""

@@ -35,6 +35,10 @@ class Ensemble:
         """The number of members."""
         return len(self.networks)
 
+    def __repr__(self) -> str:
+        """What became of the members, without their numbers."""
+        return f"Ensemble({self.likelihood}, {self.result})"
+
     @property
     def params(self) -> Params:
         """The members' best hypotheses, with a first axis over the members."""

@@ -190,10 +190,10 @@ def _set_aside(program: Program, shared: Shared, member: Member, key: Array) -> 
 
 
 @Compiled
-def run(program: Program, shared: Shared, member: Member, state: State, until: Array) -> State:
+def run(program: Program, shared: Shared, member: Member, state: State, until: Array | np.ndarray) -> State:
     """Train until the given epoch, or until a rule stops it."""
 
-    def alone(shared: Shared, member: Member, state: State, until: Array) -> State:
+    def alone(shared: Shared, member: Member, state: State, until: Array | np.ndarray) -> State:
         return _loop(program, shared, member, state, lambda _, state: running(shared, state) & (state.epoch < until))
 
     return on_each(program.division, alone)(shared, member, state, until)

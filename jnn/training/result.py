@@ -107,6 +107,20 @@ class FitResult:
             codes.shape
         )
 
+    def __repr__(self) -> str:
+        """How long, why it ended and how good it became, in a line; the numbers themselves are in the attributes."""
+        if not isinstance(self.state.code, (np.generic, np.ndarray, jax.Array)) or is_traced(self.state):
+            return "FitResult(of values not known yet)"
+        epochs = np.asarray(self.epochs)
+        parts = [f"{_range(epochs)} epochs" + ("" if epochs.ndim else f", since {self.stop_reason}")]
+        if epochs.ndim:
+            parts.insert(0, f"{epochs.size} members")
+        if lost := int(np.sum(self.diverged)):
+            parts += [f"{lost} diverged"] * (epochs.ndim > 0)
+        if np.isfinite(risk := np.asarray(self.best_validation_error)).all() and risk.size:
+            parts.append(f"best epoch {_range(np.asarray(self.best_epoch))} with a validation risk of {_range(risk)}")
+        return f"FitResult({'; '.join(parts)})"
+
     def _reason(self, code: int, epochs: int, member: tuple[int, ...]) -> str:
         if code == DIVERGED:
             return Divergence.reason
@@ -116,3 +130,9 @@ class FitResult:
         if self.interruption and code == RUNNING:
             return self.interruption
         return f"all {self.limit} epochs were run" if epochs >= self.limit else "interrupted"
+
+
+def _range(values: np.ndarray) -> str:
+    """The lowest and the highest, or the one."""
+    lowest, highest = (f"{value:.4g}" for value in (values.min(), values.max()))
+    return lowest if lowest == highest else f"{lowest} to {highest}"
