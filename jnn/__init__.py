@@ -29,7 +29,7 @@ from jnn.optimizers import (
     rprop as rprop,
     steepest_descent as steepest_descent,
 )
-from jnn.training import fit as fit, stopping as stopping
+from jnn.training import Checkpoints as Checkpoints, fit as fit, stopping as stopping
 
 # Imported when first used: a short script that trains one network starts sooner without them.
 if TYPE_CHECKING:

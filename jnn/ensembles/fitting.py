@@ -1,5 +1,6 @@
 """`ensembles.fit`: what differs from member to member, and what is common to all."""
 
+import functools
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,10 +18,12 @@ from jnn.likelihoods import Likelihood
 from jnn.networks import Network, Params
 from jnn.networks.base import expected_parameters, leading_axes
 from jnn.optimizers import Optimizer
-from jnn.training import visiting
+from jnn.training import checkpoints, visiting
+from jnn.training.checkpoints import Checkpoints
+from jnn.training.fingerprint import fingerprint
 from jnn.training.fitting import INTERRUPTED, DivergenceWarning
 from jnn.training.problem import aside, check_problem, checked_weights, fill, lay_out
-from jnn.training.program import DIVERGED, Examples, Member, State
+from jnn.training.program import DIVERGED, Examples, Member, State, start_lanes
 from jnn.training.result import FitResult
 from jnn.training.settings import Settings, checked, numbers, takes_settings, warn_of_thresholds
 from jnn.training.splitting import Rows, split_key
@@ -44,6 +47,7 @@ def fit(
     resume: FitResult | None = None,
     lanes: int | None = None,
     devices: Sequence[Any] | None = None,
+    checkpoint: Checkpoints | None = None,
     **settings: Unpack[Settings],
 ) -> Ensemble:
     """Train many networks, hundreds or thousands, each with its own early stopping and its own best hypothesis.
@@ -71,6 +75,7 @@ def fit(
         resume: an earlier ensemble's result, to go on from, up to `epochs` in all; members that have ended stay so.
         lanes: how many members a device (on a CPU, a thread) trains at once; chosen by default.
         devices: where to train; all local ones of the default kind by default.
+        checkpoint: as in `jnn.fit`; of all members, those that have ended and those that wait included.
         {settings}
 
     Returns an `Ensemble`; after Ctrl-C, with what was learned up to then. Raises ValueError or TypeError for shapes,
@@ -108,9 +113,27 @@ def fit(
     validate = _checked_rows(held_out, "held_out", problem.count, False)
     split = aside(problem, np.full(count, problem.count) if train is None else np.asarray(train.count))
     everyone = Member(keys, params, optimizer, rules, initializer, decay, split, train, validate, own_weights, present)
-    begun = None if resume is None else _resumed(resume, count, given["epochs"])
-    work = scheduling.Work(program, shared, everyone, begun)
-    states, interrupted = _train(work, lanes, devices, given["progress"])
+    if resume is not None and checkpoint is not None:
+        raise ValueError("expected resume or checkpoint, got both: a checkpoint's folder knows where to go on")
+
+    def described() -> dict[str, str]:
+        others = {name: given[name] for name in ("mask", "reduction", "gradient", "batch_size", "shuffle")}
+        return fingerprint(networks=networks, likelihood=likelihood, keys=keys, validation=validation, x=x, y=y,
+                           weights=weights, rows=rows, held_out=held_out, params=params, weight_decay=decay,
+                           optimizer=given["optimizer"], stopping=given["stopping"], dtype=problem.dtype,
+                           initializer=given["initializer"], validate_every=given["validate_every"],
+                           **others)  # fmt: skip
+
+    with checkpoints.opened(checkpoint, described) as saved:
+        begun, states = np.full(count, resume is not None), None if resume is None else resume.state
+        if (found := saved.latest()) is not None:
+            states = jax.eval_shape(functools.partial(start_lanes, program), shared, everyone)
+            states, begun = checkpoints.restored(found, (states, begun), jax.random.key_impl(keys))
+            begun = np.asarray(begun)
+        if states is not None:
+            _check_resumed(states, count, given["epochs"])
+        work = scheduling.Work(program, shared, everyone, states, begun)
+        states, interrupted = _train(work, lanes, devices, given["progress"], saved)
     result = FitResult(states, rules, given["epochs"], INTERRUPTED if interrupted else None)
     if (lost := int(np.sum(np.asarray(states.code) == DIVERGED))) > 0:
         warnings.warn(
@@ -217,17 +240,16 @@ def _drawn(
     return params, present
 
 
-def _resumed(resume: FitResult, members: int, epochs: int) -> State:
-    done = np.asarray(resume.epochs)
+def _check_resumed(states: State, members: int, epochs: int) -> None:
+    done = np.asarray(states.epoch)
     if done.shape != (members,):
         raise ValueError(f"expected the result of {members} members to resume, got {done.shape}")
     if done.max(initial=0) > epochs:
         raise ValueError(f"expected epochs of at least the {done.max()} already run, got {epochs}")
-    return resume.state
 
 
 def _train(
-    work: scheduling.Work, lanes: int | None, devices: Sequence[Any] | None, progress: bool
+    work: scheduling.Work, lanes: int | None, devices: Sequence[Any] | None, progress: bool, saved: checkpoints.Run
 ) -> tuple[State, bool]:
     local = list(jax.local_devices() if devices is None else devices)
     if not local:
@@ -242,4 +264,4 @@ def _train(
     if lanes is None:
         lanes = scheduling.lanes_for(work, -(-work.count // len(local)), platform)
     with visiting.interruptible() as interrupted, visiting.bar(work.count, "networks", progress) as show:
-        return scheduling.train(work, local, lanes, show, interrupted), interrupted()
+        return scheduling.train(work, local, lanes, show, interrupted, saved), interrupted()

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jnn.training import visiting
+from jnn.training import checkpoints, visiting
 from jnn.training.program import RUNNING, Member, Program, Shared, State, run_lanes, start_lanes
 from jnn.training.structure import rounded_up
 from jnn.training.visiting import Seen, Show
@@ -37,6 +37,7 @@ class Work:
     shared: Shared
     members: Member  # every array with a first axis over them
     states: State | None  # where to go on from, with that axis; None: to start
+    begun: np.ndarray  # which members have a state there; the others are to start
 
     @property
     def count(self) -> int:
@@ -62,10 +63,12 @@ def lanes_for(work: Work, share: int, platform: str) -> int:
     return min(most, next(size for size in sizes if size >= min(share, most)))
 
 
-def train(work: Work, devices: list[Any], lanes: int, show: Show | None, stopped: Callable[[], bool]) -> State:
+def train(
+    work: Work, devices: list[Any], lanes: int, show: Show | None, stopped: Callable[[], bool], saved: checkpoints.Run
+) -> State:
     """Train all members; the states they ended in, with a member axis."""
     workers = [_Worker(work, device, lanes) for device in devices[: -(-work.count // lanes)]]
-    queue = _Queue(work, show, stopped)
+    queue = _Queue(work, show, stopped, saved, set(map(id, workers)))
     for worker in {id(w.device): w for w in workers}.values():
         worker.compile(more=work.count > lanes * len(workers))
     if len(workers) == 1:
@@ -90,17 +93,31 @@ def train(work: Work, devices: list[Any], lanes: int, show: Show | None, stopped
 
 
 class _Queue:
-    """Members that wait, and the states of those that have ended, on the host."""
+    """Members that wait, and the states of the others as far as they are known on the host."""
 
-    def __init__(self, work: Work, show: Show | None, stopped: Callable[[], bool]) -> None:
-        self.left = work.count  # how many wait
+    def __init__(
+        self, work: Work, show: Show | None, stopped: Callable[[], bool], saved: checkpoints.Run, workers: set[int]
+    ) -> None:
         self.closed = False  # whether all workers are to end
         self._lock = threading.Lock()
         self._epochs = int(work.shared.epochs)
+        self._begun = work.begun.copy()
         self._ended = np.zeros(work.count, bool)
+        self._states: State | None = None
+        if work.states is not None:
+            states: State = jax.tree.map(np.copy, _with_room(_on_host(work.states), work.program.room))
+            self._states, self._ended = states, self._begun & ~_running(states, self._epochs)
+        self._waiting = np.flatnonzero(~self._ended)
+        self._changed = False
         self._part = np.zeros(work.count)
-        self._kept: list[tuple[np.ndarray, State]] = []
-        self._show, self._stopped = show, stopped
+        self._show, self._stopped, self._saved = show, stopped, saved
+        self._working = workers
+        self._asked: set[int] = set()  # who has still to tell its members' states before they are saved
+
+    @property
+    def left(self) -> int:
+        """How many members wait."""
+        return len(self._waiting)
 
     def stopped(self) -> bool:
         """Whether workers should leave everything as it is."""
@@ -109,17 +126,53 @@ class _Queue:
     def take(self, most: int) -> np.ndarray:
         """The next members in line; nobody once workers should end."""
         with self._lock:
-            count = 0 if self.stopped() else min(most, self.left)
-            first = len(self._ended) - self.left
-            self.left -= count
-            return first + np.arange(count)
+            count = 0 if self.stopped() else most
+            taken, self._waiting = self._waiting[:count], self._waiting[count:]
+            return taken
 
     def put(self, numbers: np.ndarray, states: State, lanes: np.ndarray) -> None:
-        """Keep the states of members, which are in those lanes."""
-        states = jax.tree.map(lambda leaf: leaf[lanes], _on_host(states))
+        """Take the states that members have ended in, which are in those lanes."""
+        states = _on_host(states)
         with self._lock:
-            self._kept.append((numbers, states))
+            self._keep(numbers, states, lanes)
             self._ended[numbers] = True
+
+    def _keep(self, numbers: np.ndarray, states: State, lanes: np.ndarray) -> None:
+        if self._states is None:
+            self._states = jax.tree.map(lambda leaf: np.zeros((len(self._ended), *leaf.shape[1:]), leaf.dtype), states)
+
+        def put(known: np.ndarray, new: np.ndarray) -> None:
+            known[numbers] = new[lanes]
+
+        jax.tree.map(put, self._states, states)
+        self._begun[numbers] = self._changed = True
+
+    def tell(self, worker: int, mine: np.ndarray, states: State) -> None:
+        """Between two chunks: where a checkpoint is due, all workers tell how far they are, and the last one saves."""
+        with self._lock:
+            if not self._asked and self._saved.due():
+                self._asked = set(self._working)
+            if worker in self._asked:
+                lanes = np.flatnonzero(mine >= 0)
+                self._keep(mine[lanes], _on_host(states), lanes)
+                self._told(worker)
+
+    def leave(self, worker: int) -> None:
+        """A worker has no more to do."""
+        with self._lock:
+            self._working = self._working - {worker}
+            if worker in self._asked:
+                self._told(worker)
+
+    def _told(self, worker: int) -> None:
+        self._asked.discard(worker)
+        if not self._asked:
+            self.save()
+
+    def save(self, last: bool = False) -> None:
+        """Write a checkpoint."""
+        # A copy: it is written in the background, while members go on.
+        self._saved.save((jax.tree.map(np.copy, self._states), self._begun.copy()), last)
 
     def report(self, mine: np.ndarray, states: State) -> None:
         """Show how far the members in a worker's lanes are; −1 for a lane without one."""
@@ -136,9 +189,9 @@ class _Queue:
         while (missing := np.flatnonzero(~self._ended)[: worker.lanes]).size:
             filled = np.pad(missing, (0, worker.lanes - missing.size), mode="edge")
             self.put(missing, worker.begin(filled)[1], np.arange(missing.size))
-        numbers, states = zip(*self._kept, strict=True)
-        order = np.argsort(np.concatenate(numbers))
-        return worker.with_keys(jax.tree.map(lambda *parts: jax.device_put(np.concatenate(parts)[order]), *states))
+        if self._changed:
+            self.save(last=True)
+        return worker.with_keys(jax.tree.map(jax.device_put, self._states))
 
 
 class _Worker:
@@ -150,6 +203,7 @@ class _Worker:
         self._shared = jax.device_put(work.shared, device)
         self._members = _on_host(work.members)
         self._states = None if work.states is None else _with_room(_on_host(work.states), work.program.room)
+        self._begun = work.begun
         self._key_kind = jax.random.key_impl(work.members.key)
         self._epochs = int(work.shared.epochs)
         self._pace = visiting.pace_of((work.program, work.shared.examples.x.shape, lanes))
@@ -160,10 +214,13 @@ class _Worker:
         def taken(tree: Any) -> Any:
             return self.with_keys(jax.tree.map(lambda leaf: jax.device_put(leaf[numbers], self.device), tree))
 
-        members = taken(self._members)
-        if self._states is None:
+        members, begun = taken(self._members), self._begun[numbers]
+        if self._states is None or not begun.any():
             return members, start_lanes(self._program, self._shared, members)
-        return members, taken(self._states)
+        states = taken(self._states)
+        if not begun.all():
+            states = _merged(begun, states, start_lanes(self._program, self._shared, members))
+        return members, states
 
     def with_keys(self, tree: Any) -> Any:
         """Members or states with keys again in the place of numbers."""
@@ -197,17 +254,18 @@ class _Worker:
                     epoch = np.where(new, np.asarray(states.epoch), self._epochs).astype(states.epoch.dtype)
                     states = states._replace(epoch=jax.device_put(epoch, self.device))
             if (mine < 0).all():
+                queue.leave(id(self))
                 return
             interrupted = queue.stopped()
             if not interrupted:
                 fewest = -(-3 * self.lanes // 4) if queue.left else 1
                 states = self._timed(members, states, fewest)
-            running = (np.asarray(states.code) == RUNNING) & (np.asarray(states.epoch) < self._epochs)
-            ended = (mine >= 0) & (interrupted | ~running)
+            ended = (mine >= 0) & (interrupted | ~_running(states, self._epochs))
             if ended.any():
                 queue.put(mine[ended], states, np.flatnonzero(ended))
             queue.report(mine, states)
             mine[ended] = -1
+            queue.tell(id(self), mine, states)
 
     def _run(self, members: Member, states: State, epochs: int, fewest: int) -> State:
         return run_lanes(self._program, self._shared, members, states, np.asarray(epochs, int), np.asarray(fewest, int))
@@ -221,6 +279,11 @@ class _Worker:
             0,
             self._pace,
         )
+
+
+def _running(states: State, epochs: int) -> np.ndarray:
+    """Which members are to go on."""
+    return np.asarray((np.asarray(states.code) == RUNNING) & (np.asarray(states.epoch) < epochs))
 
 
 def _on_host(tree: Any) -> Any:

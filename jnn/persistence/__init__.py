@@ -1,7 +1,7 @@
 """Trained networks as files: to be loaded again, or to run where there is no jnn.
 
 `save` and `load` keep a `Model` exactly. `export` freezes it into a program that needs only jax, `export_onnx` into a
-graph for ONNX runtimes. To go on with an interrupted training, keep the `FitResult` with orbax instead.
+graph for ONNX runtimes. To go on with an interrupted training, pass `fit` a folder for checkpoints (`jnn.Checkpoints`).
 """
 
 from jnn.model import MismatchError as MismatchError, Model as Model

@@ -1,6 +1,7 @@
 """Training: one compiled program from initial weights to the best hypothesis."""
 
 from jnn.training import stopping as stopping
+from jnn.training.checkpoints import CheckpointError as CheckpointError, Checkpoints as Checkpoints
 from jnn.training.fitting import (
     Callback as Callback,
     DivergenceWarning as DivergenceWarning,

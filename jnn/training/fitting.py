@@ -15,8 +15,9 @@ from jnn.likelihoods import Likelihood
 from jnn.networks import Network, Params
 from jnn.networks.base import leading_axes
 from jnn.optimizers import Optimizer, takes_curvature
-from jnn.training import dividing, program as programs, streaming, visiting
-from jnn.training.dividing import Division
+from jnn.training import checkpoints, dividing, program as programs, streaming, visiting
+from jnn.training.checkpoints import Checkpoints
+from jnn.training.fingerprint import fingerprint
 from jnn.training.problem import Problem, aside, check_problem, lay_out
 from jnn.training.program import DIVERGED, RUNNING, Examples, Member, Program, Shared, State
 from jnn.training.result import FitResult
@@ -40,6 +41,15 @@ class Snapshot(NamedTuple):
 
 Callback = Callable[[Snapshot], bool | None]
 Advance = Callable[[State, Any], State]
+
+
+class Watching(NamedTuple):
+    """Who looks at a training from the host, and how often."""
+
+    progress: bool
+    callback: Callback | None
+    every: int
+    saved: checkpoints.Run
 
 
 class DivergenceWarning(UserWarning):
@@ -66,6 +76,7 @@ def fit(
     rows_on_device: int | None = None,
     devices: Sequence[Any] | None = None,
     shards: int | None = None,
+    checkpoint: Checkpoints | None = None,
     **settings: Unpack[Settings],
 ) -> FitResult:
     """Train a network by gradients: batch, mini-batch or online, with early stopping, as one compiled program.
@@ -101,6 +112,7 @@ def fit(
             all examples, unless `rows_on_device` says how many (of all devices together).
         shards: for the same result to the last bit on any number of devices, the number of parts that mini-batches
             have everywhere: a power of two, at least twice the most devices. Takes longer on one device.
+        checkpoint: `jnn.Checkpoints(folder)`, to go on with the same call after a crash, as if there had been none.
         {settings}
 
     Returns:
@@ -109,15 +121,19 @@ def fit(
     Raises:
         ValueError, TypeError: for shapes, values or settings that do not fit, before anything is trained. Values
             cannot be looked at under `jit` or `vmap`; there only shapes and dtypes are checked.
+        CheckpointError: if a checkpoint cannot be written or read.
 
     Warns:
         DivergenceWarning: if the error, the validation risk or a parameter became NaN or infinite.
         NoGradientWarning: if the network has threshold units.
     """
     on_host, division = rows_on_device is not None, dividing.divided(devices, shards)
-    for name, asked in (("rows_on_device", rows_on_device), ("devices", devices), ("shards", shards)):
+    of_host = {"rows_on_device": rows_on_device, "devices": devices, "shards": shards, "checkpoint": checkpoint}
+    for name, asked in of_host.items():
         if asked is not None and is_traced(x, y, weights, validation, key, params, dict(settings)):
-            raise ValueError(f"{name} needs a host that sends examples: not under jit, vmap or grad. Leave it out.")
+            raise ValueError(f"{name} needs a host to work from: not under jit, vmap or grad. Leave it out.")
+    if resume is not None and checkpoint is not None:
+        raise ValueError("expected resume or checkpoint, got both: a checkpoint's folder knows where to go on")
     if not (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0):
         raise TypeError(f"expected one typed key, as from jax.random.key(seed), got {key!r}; vmap over several")
     if callback_every < 1:
@@ -135,7 +151,22 @@ def fit(
                 "levenberg_marquardt needs all examples on one device: leave rows_on_device and devices out"
             )
         warn_of_thresholds(network, stacklevel=2)
-        result = _fit(problem, chosen, key, params, division, callback, callback_every, resume, rows_on_device)
+        program, shared = lay_out(problem, chosen, on_host=on_host, division=division)
+        member = _only_member(problem, chosen, key, params)
+        streamed = None
+        if rows_on_device is not None:
+            streamed = streaming.Source.of(problem, chosen["batch_size"], rows_on_device)
+
+        def described() -> dict[str, str]:
+            examples = {"x": problem.examples.x, "y": problem.examples.y, "weights": problem.examples.weights}
+            others = {name: value for name, value in chosen.items() if name not in ("epochs", "progress")}
+            where = {"rows_on_device": rows_on_device, "shards": shards, "dtype": problem.dtype, "params": params}
+            return fingerprint(network=network, likelihood=likelihood, key=key, validation=validation, **examples,
+                               **where, **others)  # fmt: skip
+
+        with checkpoints.opened(checkpoint, described) as saved:
+            watching = Watching(chosen["progress"], callback, callback_every, saved)
+            result = _fit(program, shared, member, streamed, chosen, resume, watching)
     if not is_traced(result.state) and int(result.code) == DIVERGED:
         warnings.warn(
             f"training diverged in epoch {int(result.epochs)}: {result.stop_reason}. The hypothesis of epoch "
@@ -147,34 +178,34 @@ def fit(
 
 
 def _fit(
-    problem: Problem,
+    program: Program,
+    shared: Shared,
+    member: Member,
+    source: streaming.Source | None,
     given: Mapping[str, Any],
-    key: Any,
-    params: Params | None,
-    division: Division | None,
-    callback: Callback | None,
-    callback_every: int,
     resume: FitResult | None,
-    rows_on_device: int | None,
+    watching: Watching,
 ) -> FitResult:
-    """What has been checked, trained."""
-    program, shared = lay_out(problem, given, on_host=rows_on_device is not None, division=division)
-    member = _only_member(problem, given, key, params)
-    rules, limit, interruption = member.rules, given["epochs"], None
+    """What has been checked and laid out, trained."""
+    division, rules, limit, interruption = program.division, member.rules, given["epochs"], None
     if division is not None:
         shared, member = division.everywhere((shared, member))
     advance: Advance = functools.partial(programs.run, program, shared, member)
-    if rows_on_device is not None:
-        source = streaming.Source.of(problem, given["batch_size"], rows_on_device)
-        advance = functools.partial(streaming.run, source, program, shared, member)
-    state = programs.start(program, shared, member) if resume is None else _resumed(resume, program, shared, member)
+    if source is not None:
+        advance = streaming.Run(source, program, shared, member)
+    if (found := watching.saved.latest()) is not None:
+        state = _restored(found, advance, program, shared, member)
+    elif resume is not None:
+        state = resume.state._replace(code=jnp.where(resume.state.code == DIVERGED, resume.state.code, RUNNING))
+        state = _with_room(state, program, shared, member)
+    else:
+        state = programs.start(program, shared, member)
     if is_traced(shared, member, state):
-        state = _unwatched(advance, state, limit, callback, given["progress"])
+        state = _unwatched(advance, state, limit, watching)
     else:
         pace = visiting.pace_of((program, shared.examples.x.shape))
         opaque = not isinstance(given["optimizer"], Optimizer)
-        watching = (given["progress"], callback, callback_every, opaque)
-        state, interruption = _watched(advance, state, limit, pace, *watching)
+        state, interruption = _watched(advance, state, limit, pace, opaque, watching)
     return FitResult(state if division is None else dividing.here(state), rules, limit, interruption)
 
 
@@ -184,48 +215,77 @@ def _only_member(problem: Problem, settings: Mapping[str, Any], key: Any, params
     return Member(key, params, optimizer, rules, initializer, decay, out)
 
 
-def _unwatched(advance: Advance, state: State, limit: int, callback: Callback | None, progress: bool) -> State:
+def _unwatched(advance: Advance, state: State, limit: int, watching: Watching) -> State:
     """All epochs in one call: there is no host to visit."""
-    if progress or callback is not None:
-        raise ValueError("progress and callback need a host to visit: not under jit, vmap or grad. Leave them out.")
-    return advance(state, np.asarray(limit))
+    if watching.progress or watching.callback is not None or watching.saved.wanted:
+        raise ValueError(
+            "progress, callback and checkpoint need a host to visit: not under jit, vmap or grad. Leave them out."
+        )
+    return advance(state, jnp.asarray(limit))
 
 
 def _watched(
-    advance: Advance,
-    state: State,
-    limit: int,
-    pace: visiting.Pace,
-    progress: bool,
-    callback: Callback | None,
-    callback_every: int,
-    opaque: bool,
+    advance: Advance, state: State, limit: int, pace: visiting.Pace, opaque: bool, watching: Watching
 ) -> tuple[State, str | None]:
-    """Run in chunks of epochs, and between them look for Ctrl-C, move the bar and call back."""
-    done = int(state.epoch)
-    with visiting.interruptible() as interrupted, visiting.bar(limit, "epochs", progress) as show:
+    """Run in chunks of epochs, and between them look for Ctrl-C, move the bar, save and call back."""
+    done, saved, callback = int(state.epoch), watching.saved, watching.callback
+    begun, interruption = done, None
+    with visiting.interruptible() as interrupted, visiting.bar(limit, "epochs", watching.progress) as show:
         # Compile before the first epoch is timed, and before it is too late to interrupt; and see whether an optimizer
         # of optax's closes over something that is traced.
         if pace.epochs == 0 or opaque:
-            state = jax.block_until_ready(advance(state, np.asarray(done)))
+            state = jax.block_until_ready(advance(state, jnp.asarray(done)))
             if is_traced(state):
-                return _unwatched(advance, state, limit, callback, progress), None
+                return _unwatched(advance, state, limit, watching), None
+        if saved.wanted and isinstance(advance, streaming.Run):
+            advance.visit = functools.partial(_left, saved, interrupted)
         while done < limit and int(state.code) == RUNNING and not interrupted():
-            chunk = None if callback is None else callback_every
+            chunk = None if callback is None else watching.every
             state = visiting.timed(
-                lambda epochs, done=done, state=state: advance(state, np.asarray(min(done + epochs, limit))),
+                lambda epochs, done=done, state=state: advance(state, jnp.asarray(min(done + epochs, limit))),
                 lambda state: int(state.epoch),
                 done,
                 pace,
                 chunk,
             )
             done = int(state.epoch)
-            if show is not None:
+            if saved.due():
+                saved.save(_to_save(advance, state))
+            if show is not None and done > 0:
                 show(visiting.Seen(done, done, _risks(state)))
             if callback is not None and done > 0 and callback(_snapshot(state)):
-                return state, "the callback asked to stop"
-        # Told even if the training was over before it was noticed: a caller with more to do may want to stop too.
-        return state, INTERRUPTED if interrupted() else None
+                interruption = "the callback asked to stop"
+                break
+        else:
+            # Told even if the training was over before it was noticed: a caller with more to do may want to stop too.
+            interruption = INTERRUPTED if interrupted() else None
+        if done > begun or interruption is not None:
+            saved.save(_to_save(advance, state), last=True)
+    return state, interruption
+
+
+def _left(saved: checkpoints.Run, interrupted: Callable[[], bool], state: State, within: streaming.Within) -> bool:
+    """Whether to leave an epoch half done; saves what is done of it where it is time to."""
+    if not interrupted() and saved.due():
+        saved.save((state, within))
+    return interrupted()
+
+
+def _to_save(advance: Advance, state: State) -> tuple[State, streaming.Within | None]:
+    """All that it takes to go on."""
+    return state, advance.begun(state) if isinstance(advance, streaming.Run) else None
+
+
+def _restored(found: Any, advance: Advance, program: Program, shared: Shared, member: Member) -> State:
+    """The state in a checkpoint; a run that streams is put back to its place in the epoch."""
+    state: State = jax.eval_shape(functools.partial(programs.start, program), shared, member)
+    within = None
+    if isinstance(advance, streaming.Run):
+        within = jax.eval_shape(advance.begun, state)
+    state, within = checkpoints.restored(found, (state, within), jax.random.key_impl(member.key))
+    if within is not None and isinstance(advance, streaming.Run):
+        advance.within = within if program.division is None else program.division.everywhere(within)
+    return _with_room(state, program, shared, member)
 
 
 def _risks(state: State) -> str:
@@ -249,9 +309,9 @@ def _snapshot(state: State) -> Snapshot:
     )
 
 
-def _resumed(resume: FitResult, program: Program, shared: Shared, member: Member) -> State:
+def _with_room(state: State, program: Program, shared: Shared, member: Member) -> State:
     """The state to go on from, with room for the epochs to come."""
-    state, epochs = resume.state, int(shared.epochs)
+    epochs = int(shared.epochs)
     if state.epoch.ndim != 0:
         raise ValueError(f"expected one result to resume, got a batch of {state.epoch.shape}; resume it under vmap")
     if not is_traced(state) and int(state.epoch) > epochs:
@@ -263,10 +323,7 @@ def _resumed(resume: FitResult, program: Program, shared: Shared, member: Member
 
     if program.division is not None:
         state = program.division.everywhere(state)
-    state = state._replace(
-        code=jnp.where(state.code == DIVERGED, state.code, RUNNING),
-        record=jax.tree.map(with_room, state.record),
-    )
+    state = state._replace(record=jax.tree.map(with_room, state.record))
     expected = jax.eval_shape(functools.partial(programs.start, program), shared, member)
     if jax.tree.structure(state) != jax.tree.structure(expected) or any(
         (old.shape, old.dtype) != (new.shape, new.dtype)

@@ -5,9 +5,9 @@ mini-batches: while the device works on one, the host gathers the next and sends
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -68,36 +68,72 @@ class Source:
         own = None if weights is None else sent(weights, self.dtype)
         return Examples(sent(x, self.dtype), sent(y, y.dtype), own)
 
-    def blocks(self, program: Program, order: np.ndarray) -> Iterator[Block]:
-        """An epoch's mini-batches, as many at a time as may be sent."""
+    def blocks(self, program: Program, order: np.ndarray, begin: int = 0) -> Iterator[Block]:
+        """An epoch's mini-batches from one on, as many at a time as may be sent."""
         size, count = program.batch_size, np.asarray(len(order), int)
         assert size is not None
         steps, each = -(-len(order) // size), self.half // size
-        for first in range(0, steps, each):
+        for first in range(begin, steps, each):
             some = order[first * size : (first + each) * size]
             numbers = np.pad(some, (0, each * size - len(some)), mode="edge").reshape(each, size)
             where = np.asarray(first, int), np.asarray(min(each, steps - first), int)
             yield Block(self.rows(program, numbers), None, *where, count)
 
 
-def run(source: Source, program: Program, shared: Shared, member: Member, state: State, until: Any) -> State:
-    """Train until the given epoch, or until a rule stops it; as `jnn.training.program.run`, to rounding."""
-    count = int(shared.count) if state.rows is None else int(state.rows.count)
-    rows = np.arange(count) if state.rows is None else state.rows.numbers()
-    wide = jnp.promote_types(program.dtype, jnp.float32)
-    weights = source.examples.weights
-    total = jnp.asarray(count if weights is None else weights[rows].sum(dtype=np.float64), wide)
-    places = int(shared.examples.x.shape[0]) if state.rows is None else len(state.rows.index)
-    while bool(programs.running(shared, state)) and int(state.epoch) < int(until):
-        order = rows[np.asarray(_order(program, state, places, count))[:count]]
-        done = _begin(program, member, state)
-        for block in source.blocks(program, order):
-            before, done = done, _take(program, shared, member, total, done, block)
-            jax.block_until_ready(before.error)  # else the host would send blocks faster than they are worked on
-        due = programs.is_due(program, shared, state)
-        risk = _validated(source, program, shared, member, state, done) if bool(due) else jnp.zeros((), program.dtype)
-        state = _end(program, shared, member, state, done, total, due, risk)
-    return state
+class Within(NamedTuple):
+    """A place within an epoch: what it has carried so far, and the number of its next mini-batch."""
+
+    carried: Pass
+    step: Any
+
+
+class Run:
+    """Training until a given epoch, as `jnn.training.program.run`, to rounding; it may be left within an epoch.
+
+    Attributes:
+        within: where it was left within the epoch after the state that it returned, or is to go on; None at its start.
+        visit: asked after each block, with the state before the epoch and the place in it, whether to leave.
+    """
+
+    def __init__(self, source: Source, program: Program, shared: Shared, member: Member) -> None:
+        self._source, self._program, self._shared, self._member = source, program, shared, member
+        self.within: Within | None = None
+        self.visit: Callable[[State, Within], bool] = lambda state, within: False
+
+    def begun(self, state: State) -> Within:
+        """Where it was left, or the start of the epoch after this state."""
+        if self.within is not None:
+            return self.within
+        return Within(_begin(self._program, self._member, state), np.zeros((), int))
+
+    def __call__(self, state: State, until: Any) -> State:
+        """The state at the epoch `until`, or where a rule or a visit stops it."""
+        source, program, shared, member = self._source, self._program, self._shared, self._member
+        count = int(shared.count) if state.rows is None else int(state.rows.count)
+        rows = np.arange(count) if state.rows is None else state.rows.numbers()
+        wide = jnp.promote_types(program.dtype, jnp.float32)
+        weights = source.examples.weights
+        total = jnp.asarray(count if weights is None else weights[rows].sum(dtype=np.float64), wide)
+        if program.division is not None:
+            total = program.division.everywhere(total)
+        places = int(shared.examples.x.shape[0]) if state.rows is None else len(state.rows.index)
+        while bool(programs.running(shared, state)) and int(state.epoch) < int(until):
+            order = rows[np.asarray(_order(program, state, places, count))[:count]]
+            done, first = self.begun(state)
+            self.within = None
+            for block in source.blocks(program, order, int(first)):
+                before, done = done, _take(program, shared, member, total, done, block)
+                jax.block_until_ready(before.error)  # else the host would send blocks faster than they are worked on
+                place = Within(done, block.first + block.steps)
+                if self.visit(state, place):
+                    self.within = place
+                    return state
+            due = programs.is_due(program, shared, state)
+            risk = jnp.zeros((), program.dtype)
+            if bool(due):
+                risk = _validated(source, program, shared, member, state, done)
+            state = _end(program, shared, member, state, done, total, due, risk)
+        return state
 
 
 def _packing(program: Program, member: Member) -> Packing:

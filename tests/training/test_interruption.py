@@ -289,9 +289,11 @@ def test_the_bar_says_what_it_needs(key, monkeypatch):
 @pytest.mark.parametrize("settings", [{"progress": True}, {"callback": lambda seen: None}])
 def test_watching_needs_a_host(settings, key):
     keys = jax.random.split(key, 2)
-    with pytest.raises(ValueError, match="progress and callback need a host to visit: not under jit, vmap or grad"):
+    with pytest.raises(
+        ValueError, match="progress, callback and checkpoint need a host to visit: not under jit, vmap or grad"
+    ):
         jax.vmap(lambda k: train(key=k, epochs=3, **settings))(keys)
-    with pytest.raises(ValueError, match="progress and callback need a host"):
+    with pytest.raises(ValueError, match="progress, callback and checkpoint need a host"):
         jax.vmap(lambda rate: train(key=key, epochs=3, **settings | {"optimizer": adam(rate)}))(jnp.ones(2))
 
 
