@@ -3,6 +3,7 @@
 import ast
 import doctest
 import importlib
+import os
 import pathlib
 import pkgutil
 import re
@@ -129,10 +130,13 @@ def readme_blocks():
 
 
 @pytest.mark.parametrize("number", range(len(readme_blocks())))
-def test_readme_examples_print_what_the_readme_shows(number):
+def test_readme_examples_print_what_the_readme_shows(number, tmp_path):
     """To the digits shown; run in a fresh process, with the settings that a reader has."""
     code, printed = readme_blocks()[number]
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=300)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300,
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
     assert run.returncode == 0, run.stderr
     found, expected = run.stdout.split(), printed.split()
     assert len(found) == len(expected), run.stdout
