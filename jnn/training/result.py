@@ -118,7 +118,7 @@ class FitResult:
         if lost := int(np.sum(self.diverged)):
             parts += [f"{lost} diverged"] * (epochs.ndim > 0)
         if np.isfinite(risk := np.asarray(self.best_validation_error)).all() and risk.size:
-            parts.append(f"best epoch {_range(np.asarray(self.best_epoch))} with a validation risk of {_range(risk)}")
+            parts.append(f"validation risk {_range(risk)}" + ("" if epochs.ndim else f" in epoch {self.best_epoch}"))
         return f"FitResult({'; '.join(parts)})"
 
     def _reason(self, code: int, epochs: int, member: tuple[int, ...]) -> str:

@@ -129,10 +129,10 @@ def test_vmap_over_keys_with_early_stopping_is_a_loop(key):
 def test_results_print_in_a_line(key):
     train = functools.partial(train_small, rate=0.2, validation=0.3, rules=stopping.Patience(2), epochs=40)
     one, several = train(key), jax.vmap(train)(jax.random.split(key, 4))
-    best = f"best epoch {one.best_epoch} with a validation risk of {float(one.best_validation_error):.4g}"
+    best = f"validation risk {float(one.best_validation_error):.4g} in epoch {one.best_epoch}"
     assert repr(one) == f"FitResult({one.epochs} epochs, since {one.stop_reason}; {best})"
     epochs = np.asarray(several.epochs)
-    assert repr(several).startswith(f"FitResult(4 members; {epochs.min()} to {epochs.max()} epochs; best epoch ")
+    assert repr(several).startswith(f"FitResult(4 members; {epochs.min()} to {epochs.max()} epochs; validation risk ")
     assert repr(jax.eval_shape(train, key)) == "FitResult(of values not known yet)"
 
 
