@@ -167,25 +167,26 @@ class Model:
             z = z if jnp.issubdtype(z.dtype, jnp.floating) else z.astype(self._dtype)
             inside = isinstance(z, jax.core.Tracer)  # of a program that is compiled as a whole
             compute = compute.__wrapped__ if inside else compute
-            found = compute(self.network, self.likelihood, members, z)
+            parts, wide = [compute(self.network, self.likelihood, members, z)], None
         else:
             with np.errstate(over="ignore"):
-                found = self._by_parts(compute, np.asarray(z, self._dtype), members)
+                z = np.asarray(z, self._dtype)
+            parts = [self._part(compute, z[n : n + SIZES[-1]], members) for n in range(0, max(len(z), 1), SIZES[-1])]
             wide = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else np.float64
-            found = jax.tree.map(lambda y: y.astype(wide), found)
-        return jax.tree.map(lambda y: y.reshape(*y.shape[:-2], *x.shape[:-1], y.shape[-1]), found)
 
-    def _by_parts(self, compute: Callable[..., Any], z: np.ndarray, members: Any) -> Any:
+        def shaped(y: Any, *others: Any) -> Any:
+            y = np.concatenate([y, *others], axis=-2) if others else y
+            y = y if wide is None else y.astype(wide)
+            return y if x.ndim == 2 else y.reshape(*y.shape[:-2], *x.shape[:-1], y.shape[-1])
+
+        return jax.tree.map(shaped, *parts)
+
+    def _part(self, compute: Callable[..., Any], z: np.ndarray, members: Any) -> Any:
         """Rows of zeros fill up a part that is smaller than one of the sizes."""
-        parts = []
-        for start in range(0, max(len(z), 1), SIZES[-1]):
-            part = z[start : start + SIZES[-1]]
-            n = len(part)
-            missing = next(size for size in SIZES if n <= size) - n
-            filled = np.pad(part, ((0, missing), (0, 0))) if missing else part
-            found = jax.device_get(compute(self.network, self.likelihood, members, filled))
-            parts.append(jax.tree.map(lambda y, n=n: y[..., :n, :], found))
-        return jax.tree.map(lambda *ys: np.concatenate(ys, axis=-2), *parts)
+        missing = next(size for size in SIZES if len(z) <= size) - len(z)
+        filled = np.concatenate([z, np.zeros((missing, z.shape[1]), z.dtype)]) if missing else z
+        found = compute(self.network, self.likelihood, members, filled)
+        return jax.tree.map(lambda y: np.asarray(y)[..., : len(z), :], found)
 
     def _mean_of_each(self, x: Any) -> Any:
         """For transforms that have the members' axes: one model a member, and the mean over them."""
@@ -201,7 +202,7 @@ class Model:
     def _undone(self, y: Any) -> Any:
         return y if self.target_transform is None else self.target_transform.undo(y)
 
-    @property
+    @functools.cached_property
     def _differ(self) -> bool:
         """Whether a transform has the ensemble's axes, so that each member has its own."""
         return any(len(t.shape) > 1 for t in (*self.transforms, self.target_transform) if t is not None)
@@ -219,7 +220,7 @@ class Model:
         with contextlib.nullcontext() if traced else jax.ensure_compile_time_eval():
             return _flattened(self.params, members)
 
-    @property
+    @functools.cached_property
     def _dtype(self) -> Any:
         return jax.tree.leaves(self.params)[0].dtype
 

@@ -74,7 +74,7 @@ class Transform(abc.ABC):
 
     def _mapped(self, x: Any, columns: int, name: str, formula: Any) -> Any:
         """`formula(xp, x, *arrays)`: in float64 by NumPy, in its own dtype by JAX; of integers in floating point."""
-        arrays = jax.tree.leaves(self)
+        arrays: list[Any] = [getattr(self, name) for name in self.__dataclass_fields__]  # type: ignore[attr-defined]
         xp = jnp if any(isinstance(array, jax.core.Tracer) for array in arrays) else _library(x)
         x = xp.asarray(x)
         if x.ndim == 0 or x.shape[-1] != columns:
@@ -301,7 +301,7 @@ class Clip(Transform):
 
     def apply(self, x: Inputs) -> Float[Array | np.ndarray, "*batch d"]:
         """z = min(max(x, l), u)."""
-        return self._mapped(x, self.shape[-1], "x", lambda xp, x, low, high: xp.clip(x, low, high))
+        return self._mapped(x, self.shape[-1], "x", lambda xp, x, low, high: xp.minimum(xp.maximum(x, low), high))
 
     def undo(self, z: Num[Array | np.ndarray, "*batch d"]) -> Float[Array | np.ndarray, "*batch d"]:
         """x = z."""

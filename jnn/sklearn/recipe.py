@@ -23,7 +23,7 @@ AUTO = "auto"
 
 RECIPE: dict[str, Any] = {"activation": "silu", "alpha": 1.0, "learning_rate_init": 0.02, "members": 8}
 HIDDEN, HIDDEN_FOR_FEW, FEW, FEWEST = (64, 64), (32, 32), 400, 64
-LAST_RATE, BATCH_SIZE, UPDATES, EPOCHS = 0.02, 32, 1000, (40, 100)
+LAST_RATE, BATCH_SIZES, UPDATES, EPOCHS = 0.02, (32, 27), 1000, (40, 100)
 """The recipe's numbers, the same for all data but for the smaller networks of `FEW` examples, as good there and
 faster. Chosen by hand on some thirty sets of the KEEL collection; `experiments/estimators.py` shows what they reach."""
 
@@ -84,7 +84,7 @@ def make_plan(
     tol = 1e-4 if given["tol"] is None else float(given["tol"] * loss_unit)
     validation = "own" if own_validation else _held_out(given, examples, recipe, lbfgs or streaming)
     if recipe:
-        settings = _recipe(given, size, examples, validation)
+        settings = _recipe(given, examples, validation)
     else:
         settings = _as_in_scikit_learn(given, examples, validation, tol, streaming)
     hidden = np.atleast_1d(np.asarray(given["hidden_layer_sizes"]))
@@ -116,12 +116,12 @@ def _held_out(given: Mapping[str, Any], examples: int, recipe: bool, never: bool
     return given["validation_fraction"] if wanted else None
 
 
-def _recipe(given: Mapping[str, Any], size: int, examples: int, validation: Validation) -> Settings:
-    rows, trained = (n - n // given["members"] if validation == "folds" else n for n in (size, examples))
+def _recipe(given: Mapping[str, Any], examples: int, validation: Validation) -> Settings:
+    trained = examples - examples // given["members"] if validation == "folds" else examples
     if isinstance(validation, float):
         trained -= held_out_count(examples, validation)
-    # About `BATCH_SIZE`, such that the last mini-batch is not a few examples with the weight of many.
-    batch_size = int(given["batch_size"] or -(-rows // max(1, round(rows / BATCH_SIZE))))
+    # The one whose last mini-batch is fuller, so that it seldom is a few examples with the weight of many.
+    batch_size = int(given["batch_size"] or max(BATCH_SIZES, key=lambda b: ((trained - 1) % b + 1) / b))
     steps = -(-trained // batch_size)  # of the examples that there are: the rate is to reach its end
     epochs = int(np.clip(UPDATES // steps, *EPOCHS))
     rate = schedules.cosine(given["learning_rate_init"], float(steps * epochs), LAST_RATE)

@@ -452,6 +452,21 @@ def test_new_numbers_and_nearly_as_many_examples_compile_nothing() -> None:
     assert fitted(max_iter="auto", n=147, learning_rate_init=0.1) == recipe
 
 
+@pytest.mark.parametrize("n", [200, 1000])
+def test_nearly_as_many_examples_have_one_of_two_batch_sizes(n: int) -> None:
+    plans = [make_plan(MLPClassifier().get_params(), n + more, own_validation=False) for more in range(n // 4)]
+    assert len({plan.settings["batch_size"] for plan in plans}) == 2
+
+
+def test_an_array_that_needs_no_checks_is_still_told_from_others(classifier: MLPClassifier) -> None:
+    for wrong, said in ((X[:, :3], "features"), (X[:0], "0 sample"), (X[0], "2D array"), (X + 1j, "Complex")):
+        with pytest.raises(ValueError, match=said):
+            classifier.predict(wrong)
+    np.testing.assert_array_equal(classifier.predict_proba(X.astype(">f8")), classifier.predict_proba(X))
+    whole = np.round(X).astype(int)
+    np.testing.assert_array_equal(classifier.predict_proba(whole), classifier.predict_proba(whole.astype(float)))
+
+
 def test_noise_is_in_the_targets_units() -> None:
     one, thousand = (MLPRegressor(**SMALL).fit(XR, factor * YR) for factor in (1, 1000))
     np.testing.assert_allclose(thousand.noise_, 1000 * one.noise_, rtol=1e-3)  # float32
