@@ -11,6 +11,7 @@ from jnn import (
     activations as activations,
     backprop as backprop,
     curvature as curvature,
+    data as data,
     likelihoods as likelihoods,
     model as model,
     networks as networks,

@@ -34,6 +34,7 @@ ORDER = [
     "schedules",
     "optimizers",
     "gradcheck",
+    "data",
     "training",
     "ensembles",
     "laplace",

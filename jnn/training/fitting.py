@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, Num
 
+from jnn.data import OnDisk
 from jnn.likelihoods import Likelihood
 from jnn.networks import Network, Params
 from jnn.networks.base import leading_axes
@@ -56,6 +57,8 @@ class DivergenceWarning(UserWarning):
     """Training stopped because a risk or a parameter became NaN or infinite."""
 
 
+ROWS_ON_DEVICE = 65_536
+"""How many rows of those that are read from disk lie on the device at once, if nothing else is asked for."""
 INTERRUPTED = "interrupted (Ctrl-C)"
 
 
@@ -63,7 +66,7 @@ INTERRUPTED = "interrupted (Ctrl-C)"
 def fit(
     network: Network,
     likelihood: Likelihood,
-    x: Num[Array, "n d"] | np.ndarray,
+    x: Num[Array, "n d"] | np.ndarray | OnDisk,
     y: Num[Array, "n ..."] | np.ndarray,
     *,
     key: Key[Array, ""],
@@ -94,7 +97,7 @@ def fit(
     Args:
         network: f(x; w), from `mlp` or `dag`.
         likelihood: p(y | x; w); decides the error, the output map and the targets' form.
-        x: inputs, one row an example.
+        x: inputs, one row an example; an array, or from disk (`jnn.data`).
         y: targets `(n, K)`, or for `Categorical` `(n,)` integer labels.
         key: a typed key (`jax.random.key`) for the initial weights, the split and the shuffling.
         weights: v_n ≥ 0, how often each example counts; once by default.
@@ -106,7 +109,7 @@ def fit(
         resume: an earlier result to go on from, with the same data and settings, up to `epochs` in all.
         rows_on_device: the most examples to have on the device at once; the others stay on the host, as NumPy arrays or
             memory-mapped files (`np.load(..., mmap_mode="r")`). For data larger than the device's memory: the result
-            is the same, to rounding. None sends all examples there once.
+            is the same, to rounding. None sends all examples there once; of those from `jnn.data`, 65,536 at a time.
         devices: where to train, as `jax.devices()`: every mini-batch is divided among them, and their sums of errors
             and gradients are added up, one reduction a step. The result is that of one device, to rounding. All have
             all examples, unless `rows_on_device` says how many (of all devices together).
@@ -127,6 +130,8 @@ def fit(
         DivergenceWarning: if the error, the validation risk or a parameter became NaN or infinite.
         NoGradientWarning: if the network has threshold units.
     """
+    if rows_on_device is None and isinstance(x, OnDisk):
+        rows_on_device = max(ROWS_ON_DEVICE, 2 * (settings.get("batch_size") or 0))
     on_host, division = rows_on_device is not None, dividing.divided(devices, shards)
     of_host = {"rows_on_device": rows_on_device, "devices": devices, "shards": shards, "checkpoint": checkpoint}
     for name, asked in of_host.items():

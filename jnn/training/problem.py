@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jnn import objectives
+from jnn.data import BLOCK, OnDisk, blocks
 from jnn.likelihoods import Bernoulli, Categorical, Likelihood
 from jnn.networks import Network, Params
 from jnn.optimizers import takes_curvature
@@ -92,7 +93,7 @@ def _parameter_dtype(x: Any, params: Params | None) -> Any:
 
 def as_numbers(x: Any, name: str) -> Any:
     """`x` as an array of numbers in the machine's own order of bytes, whatever has rows and columns."""
-    if isinstance(x, jax.Array):
+    if isinstance(x, (jax.Array, OnDisk)):
         return x
     array = np.asarray(x)
     if array.dtype == object:  # tables of several dtypes, pandas' own dtypes for numbers that may be missing
@@ -110,6 +111,8 @@ def _checked(
     network: Network, likelihood: Likelihood, given: Examples, dtype: Any, which: str, on_host: bool = False
 ) -> Examples:
     x, y, weights = given
+    if isinstance(x, OnDisk) and not on_host:
+        x = np.asarray(x)
     if np.ndim(x) != 2 or x.shape[1] != network.inputs:
         raise ValueError(f"expected {which}x of shape (n, {network.inputs}), one row an example; got {np.shape(x)}")
     if len(x) == 0:
@@ -122,7 +125,8 @@ def _checked(
                 "remove or impute them"
             )
     with np.errstate(over="ignore"):
-        x = np.asarray(x) if on_host else x.astype(dtype)
+        if not isinstance(x, OnDisk):
+            x = np.asarray(x) if on_host else x.astype(dtype)
     y = likelihood.check_targets(y, network.outputs)
     if y.ndim > 2 or (y.ndim == 1 and jnp.issubdtype(y.dtype, jnp.floating)) or y.ndim == 0:
         raise ValueError(f"expected {which}y of shape (n, K), or (n,) integer labels; got {y.shape}")
@@ -134,21 +138,21 @@ def _checked(
     return Examples(x, y, weights)
 
 
-def _rows_not_finite(x: np.ndarray | Array, dtype: Any, block: int = 65_536) -> np.ndarray:
+def _rows_not_finite(x: Any, dtype: Any) -> np.ndarray:
     """The numbers of the rows with NaN or infinite values, looked for where the examples are.
 
     On the host block by block, to need no memory of the data's size.
     """
     if isinstance(x, Array) and any(device.platform != "cpu" for device in x.devices()):
         return np.flatnonzero(~np.asarray(_finite_rows(x, dtype)))
-    x = np.asarray(x)
+    x = x if isinstance(x, OnDisk) else np.asarray(x)
 
     def finite(rows: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
             return np.asarray(np.isfinite(rows.astype(dtype, copy=False)).all(axis=1))
 
     return np.concatenate(
-        [start + np.flatnonzero(~finite(x[start : start + block])) for start in range(0, len(x), block)]
+        [start + np.flatnonzero(~finite(rows)) for start, rows in zip(range(0, len(x), BLOCK), blocks(x), strict=True)]
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
+from jnn.data import OnDisk
 from jnn.networks.base import expected_parameters
 from jnn.training import dividing, program as programs
 from jnn.training.packing import Packing, packing
@@ -45,8 +46,10 @@ class Source:
                 f"expected rows_on_device of at least two mini-batches, {2 * batch_size}: one to work on and one to "
                 f"send meanwhile; got {rows_on_device}"
             )
-        return cls(Examples(*(None if leaf is None else np.asarray(leaf) for leaf in problem.examples)),
-                   problem.dtype, rows_on_device)  # fmt: skip
+        x, y, weights = problem.examples
+        others = (None if leaf is None else np.asarray(leaf) for leaf in (y, weights))
+        whole = Examples(x if isinstance(x, OnDisk) else np.asarray(x), *others)
+        return cls(whole, problem.dtype, rows_on_device)
 
     @property
     def half(self) -> int:
@@ -58,7 +61,7 @@ class Source:
         division = program.division
         parts = numbers if division is None else division.cut(numbers)
 
-        def sent(leaf: np.ndarray, dtype: Any) -> Any:
+        def sent(leaf: np.ndarray | OnDisk, dtype: Any) -> Any:
             def take(some: np.ndarray) -> np.ndarray:
                 return leaf[some].astype(dtype, copy=False)
 
@@ -119,6 +122,8 @@ class Run:
         places = int(shared.examples.x.shape[0]) if state.rows is None else len(state.rows.index)
         while bool(programs.running(shared, state)) and int(state.epoch) < int(until):
             order = rows[np.asarray(_order(program, state, places, count))[:count]]
+            if program.shuffle and isinstance(source.examples.x, OnDisk):
+                order = source.examples.x.shuffled(order)
             done, first = self.begun(state)
             self.within = None
             for block in source.blocks(program, order, int(first)):

@@ -1,0 +1,177 @@
+"""Examples on disk: the rows as they were written, in an order that is a function of key and epoch, for training."""
+
+import functools
+
+import jax
+import numpy as np
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet as pq
+import pytest
+
+import jnn
+from jnn import Checkpoints, adam, data, fit, mlp, transforms
+from jnn.likelihoods import Categorical, Gaussian
+from tests import typechecker
+
+RNG = np.random.default_rng(16)
+N, GROUP = 120, 10
+X = RNG.normal(size=(N, 3)).astype(np.float32)
+LABELS = (X[:, 0] > 0).astype(np.int64)
+V = np.linspace(0.5, 2, N)
+TABLE = pa.table({"a": X[:, 0], "b": X[:, 1], "label": LABELS, "c": X[:, 2], "v": V, "t": X[:, 0].astype(float)})
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A folder of two files, of seven and five groups."""
+    for number, part in enumerate((TABLE.slice(0, 70), TABLE.slice(70))):
+        pq.write_table(part, tmp_path / f"{number}.parquet", row_group_size=GROUP)
+    return tmp_path
+
+
+labelled = functools.partial(data.parquet, target="label", weights="v", columns=["a", "b", "c"])
+train = functools.partial(
+    fit, mlp([3, 4, 2]), Categorical(), key=jax.random.key(1), epochs=3, batch_size=8, optimizer=adam(0.02),
+    rows_on_device=32,
+)  # fmt: skip
+
+
+def assert_equal(a, b):
+    for left, right in zip(jax.tree.leaves((a.params, a.last_params)), jax.tree.leaves((b.params, b.last_params)),
+                           strict=True):  # fmt: skip
+        np.testing.assert_array_equal(left, right)
+
+
+def test_rows_are_those_that_were_written(files):
+    for given in (files, str(files / "*.parquet"), [files / "0.parquet", str(files / "1.parquet")]):
+        read = labelled(given)
+        numbers = RNG.integers(0, N, (4, 5))
+        np.testing.assert_array_equal(read.x[numbers], X[numbers])
+        np.testing.assert_array_equal(np.asarray(read.x), X)
+        np.testing.assert_array_equal(read.y, LABELS)
+        np.testing.assert_array_equal(read.weights, V)
+    several = data.parquet(files, target=["t", "v"])
+    assert several.x.columns == ("a", "b", "label", "c")
+    assert several.y.shape == (N, 2)
+    assert data.parquet(files / "0.parquet", target="t").y.shape == (70, 1)
+
+
+def test_arrow_files(tmp_path):
+    pyarrow.feather.write_feather(TABLE, tmp_path / "x.arrow", compression="uncompressed", chunksize=GROUP)
+    read = data.arrow(tmp_path, target="label", weights="v")
+    assert read.x.columns == ("a", "b", "c", "t")
+    np.testing.assert_array_equal(np.asarray(read.x)[:, :3], X)
+
+
+def test_an_order_takes_some_groups_at_a_time(files):
+    read = labelled(files, memory=4 * GROUP * 3 * 4).x
+    order = RNG.permutation(N)
+    mixed = read.shuffled(order)
+    np.testing.assert_array_equal(np.sort(mixed), np.arange(N))
+    windows = (mixed // GROUP).reshape(4, 30)  # of three groups, as one more is being read
+    assert [len(set(window)) for window in windows] == [3, 3, 3, 3]
+    assert len({tuple(sorted(set(window))) for window in windows}) == 4
+    assert any(np.any(np.diff(window) != 0) for window in windows)
+    np.testing.assert_array_equal(read.shuffled(order[:0]), order[:0])
+    some = order[:50]
+    np.testing.assert_array_equal(np.sort(read.shuffled(some)), np.sort(some))
+    read[mixed]
+    assert len(read._read) <= 4
+
+
+def test_training_is_that_on_the_same_rows_in_memory(files):
+    """With room for all groups, in the same order, so to the last bit."""
+    read = labelled(files)
+    assert_equal(train(read.x, read.y, weights=read.weights, validation=0.2),
+                 train(X, LABELS, weights=V, validation=0.2))  # fmt: skip
+    scale = data.standardize(read.x)
+    scaled = transforms.Standardize.apply(scale, X)
+    assert_equal(train(data.Transformed(read.x, scale), read.y), train(scaled, LABELS))
+    assert_equal(train(read.x, read.y, shuffle=False), train(X, LABELS, shuffle=False))
+    with typechecker.off():  # without rows_on_device: from disk all the same
+        settings = {"key": jax.random.key(1), "epochs": 3, "batch_size": 8}
+        whole = fit(mlp([3, 4, 2]), Categorical(), read.x, read.y, **settings)
+    assert_equal(whole, fit(mlp([3, 4, 2]), Categorical(), X, LABELS, rows_on_device=65_536, **settings))
+
+
+def test_every_row_comes_once_an_epoch_on_any_number_of_devices(files, monkeypatch):
+    taken = []
+    original = data.Grouped.__getitem__
+
+    def counted(self, numbers):
+        taken.append(np.ravel(numbers))
+        return original(self, numbers)
+
+    few = {"memory": 3 * GROUP * 3 * 4}
+    plain = train(labelled(files, **few).x, LABELS, epochs=2, rows_on_device=240)
+    read = labelled(files, **few)
+    monkeypatch.setattr(data.Grouped, "__getitem__", counted)
+    taken.clear()
+    divided = train(read.x, LABELS, epochs=2, rows_on_device=240, devices=jax.devices())
+    for a, b in zip(jax.tree.leaves(plain.params), jax.tree.leaves(divided.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)  # float32, sums in another order
+    numbers = np.concatenate(taken)[N:]  # after the look at all values
+    assert len(numbers) == 2 * N
+    first, second = np.array_split(numbers, 2)
+    np.testing.assert_array_equal(np.sort(first), np.arange(N))
+    assert (first != second).any()
+
+
+def test_it_goes_on_within_an_epoch(files, tmp_path):
+    def read():
+        return labelled(files, memory=3 * GROUP * 3 * 4).x
+
+    class Stopping(data.OnDisk):
+        """A source of one's own, which fails once."""
+
+        def __init__(self, left):
+            self.rows, self.shape, self.dtype, self.left = read(), (N, 3), np.dtype(np.float32), left
+
+        def __getitem__(self, numbers):
+            self.left -= np.ndim(numbers) == 2
+            if self.left == 0:
+                raise OSError("the disk is gone")
+            return self.rows[numbers]
+
+        def fingerprint(self):
+            return "mine"
+
+    kept = Checkpoints(tmp_path / "run", seconds=0)
+    whole = train(Stopping(-1), LABELS)
+    for left in (3, 9, 14):
+        with pytest.raises(OSError, match="the disk is gone"):
+            train(Stopping(left), LABELS, checkpoint=kept)
+    assert_equal(train(Stopping(-1), LABELS, checkpoint=kept), whole)
+    other = data.Transformed(read(), data.standardize(X))
+    with pytest.raises(ValueError, match="what differs: x "):
+        train(other, LABELS, checkpoint=kept)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-8, 1e8])
+def test_standardization_in_one_pass(scale, monkeypatch):
+    monkeypatch.setattr(data, "BLOCK", 17)
+    x = np.column_stack([scale * X.astype(float) + 3, np.full(N, 0.1)])
+    found, expected = data.standardize(x), transforms.Standardize.fit(x)
+    np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-13, atol=1e-15 * scale)
+    np.testing.assert_allclose(found.scale, expected.scale, rtol=1e-7 if scale < 1 else 1e-12)  # of 3 + 1e-8 z
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        data.standardize(np.where(x > 2, np.nan, x))
+
+
+def test_what_it_refuses(files, tmp_path):
+    for call, told in (
+        (lambda: labelled(tmp_path / "none"), "expected .parquet files, but there are none at"),
+        (lambda: labelled(files, target="who"), "expected columns who; the files have a, b, label"),
+        (lambda: fit(mlp([3, 1]), Gaussian(), labelled(files).x, V[:, None], key=jax.random.key(0), batch_size=None),
+         "for mini-batches"),
+    ):  # fmt: skip
+        with typechecker.off(), pytest.raises(ValueError, match=told):
+            call()
+    strange = pa.table({"a": pa.array([1.0, None]), "s": ["x", "y"], "y": [0, 1]})
+    pq.write_table(strange, tmp_path / "strange.parquet")
+    with pytest.raises(ValueError, match="column a has 1 gaps; fill them"):
+        data.parquet(tmp_path / "strange.parquet", target="y", columns=["a"]).x[np.array([0])]
+    with pytest.raises(TypeError, match="numbers in column s, got string; encode it first"):
+        data.parquet(tmp_path / "strange.parquet", target="y", columns=["s"]).x[np.array([0])]
+    assert jnn.data is data
