@@ -16,6 +16,7 @@ an element which is smaller than its largest neighbor by more than the dtype can
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -52,10 +53,6 @@ def scaled_floor(dtype: Any, coarse: float) -> float:
     return max(floors(dtype).scaled * eps_of(dtype), FLOORS["bfloat16"].scaled * coarse)
 
 
-def _root_mean_square(values: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(values**2))) if values.size else 0.0
-
-
 def grow(noise: np.ndarray, *changes: tuple[np.ndarray, np.ndarray] | None) -> None:
     """Raise `noise` to the sum of the changes between pairs of arrays, where that is finite (in place, by parts)."""
     with np.errstate(all="ignore"):
@@ -66,11 +63,21 @@ def grow(noise: np.ndarray, *changes: tuple[np.ndarray, np.ndarray] | None) -> N
 
 LUCK = 8.0
 """An element that was computed carefully may by luck be as little as an eighth off of what another one is."""
-TOGETHER = 2.0
-"""The same of the root mean square of a leaf, beside the largest of several tries by element: a careful rule is off as
-much as one of them, give or take."""
 FEW = 3
 """So many elements have no luck together."""
+
+
+def together(count: int, *, suspect: bool) -> float:
+    """How many times a leaf of so many elements, computed carefully, may be off what another evaluation of it is; of a
+    suspect one half the excess is enough.
+    """
+    excess = max(0.5, 4.0 / math.sqrt(count))
+    return 1.0 + (0.5 * excess if suspect else excess)
+
+
+def typical_error(error: np.ndarray, present: np.ndarray) -> float:
+    """The median error of the elements that are present: a branch that was taken otherwise does not move it."""
+    return float(np.median(error[present])) if present.any() else 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,10 +86,11 @@ class Comparison:
 
     `noise` is the change of both float64 evaluations when their inputs and inexact literals are varied; `naive` is the
     error of plain autodiff in the same dtype, `rounding` the change of the rule in float64 when every result is
-    rounded to the dtype (both zero until they are known); `scale` is the leaf's, `slack` what the truth may be off,
-    `coarse` the spacing of the operands of matrix products, where it is wider than the dtype's; `grain` that of the
-    coarsest dtype on the way; `parts_size` the size of the terms of a gradient that cancel by invariance
-    (0: they do not); `multiple` how many times `naive` or `rounding` an element may be off.
+    rounded to the dtype (both zero until they are known), `careful` the error that is typical of the leaf in either;
+    `scale` is the leaf's, `slack` what the truth may be off, `coarse` the spacing of the operands of matrix products,
+    where it is wider than the dtype's; `grain` that of the coarsest dtype on the way; `parts_size` the size of the
+    terms of a gradient that cancel by invariance (0: they do not); `suspect` whether a sum of many terms is written
+    down in a coarse dtype; `ceiling` the most that `naive` and `rounding` allow.
     """
 
     dtype: np.dtype
@@ -98,7 +106,9 @@ class Comparison:
     grain: float = 0.0
     parts_size: float = 0.0
     tolerance: float | None = None
-    multiple: float = LUCK
+    careful: float = 0.0
+    suspect: bool = False
+    ceiling: float = np.inf
     known: dict[str, np.ndarray] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
 
     def at(self, place: Any) -> "Comparison":
@@ -149,10 +159,9 @@ class Comparison:
         rel, _ = self.relative()
         with np.errstate(all="ignore"):
             allowed = rel * self._size() + 4 * self.noise + self.slack + 256 * EPS64 * self.scale
-            # Plain autodiff that is grossly off took another branch than the oracle (a tie that rounding made, say).
-            grain = max(eps_of(self.dtype), self.grain)
-            gross = 64 * grain * self._size() + 8 * grain * self.scale
-            branched = np.nan_to_num(self.naive * (self.naive > gross))
+            # What is grossly off took another branch than the oracle (a tie that rounding made, say).
+            other = np.maximum(self.naive, self.rounding)
+            branched = np.nan_to_num(other * self.branches())
         return allowed + branched * (1 + 8 * eps_of(self.dtype)) + tiny_of(np.float64)
 
     def _allowed_arithmetic(self) -> np.ndarray:
@@ -160,23 +169,43 @@ class Comparison:
         with np.errstate(all="ignore"):
             allowed = rel * self._size() + 4 * self.noise + self.slack
             allowed = allowed + scaled_floor(self.dtype, self.coarse) * self.scale
-        return allowed + self.multiple * np.maximum(self.naive, self.rounding) + 4 * tiny_of(self.dtype)
+        rounding = np.minimum(LUCK * np.maximum(self.naive, self.rounding), self.ceiling)
+        return allowed + rounding + 4 * tiny_of(self.dtype)
+
+    def branches(self) -> np.ndarray:
+        """Where an evaluation in the function's own dtypes is so far off that it must have taken another branch."""
+        grain = max(eps_of(self.dtype), self.grain)
+        with np.errstate(all="ignore"):
+            gross = 64 * grain * self._size() + 8 * grain * self.scale
+            return np.broadcast_to(np.maximum(self.naive, self.rounding) > gross, self.truth.shape)
+
+    def present(self) -> np.ndarray:
+        """Where the rule or the truth is not zero."""
+        return (self.truth != 0) | (self.rule != 0)
 
     def coarsely_summed(self) -> bool:
         """Whether the leaf as a whole is off by more than careful rounding explains, though its formula is right.
 
-        What single elements of a leaf commit is a matter of luck, and `LUCK` allows for it; their root mean square is
-        not, and tells a sum that is accumulated in a coarse dtype from a careful one. It is asked of leaves that are
-        finer than what lies on the way to them: in others, accumulation and result round alike.
+        What single elements of a leaf commit is a matter of luck, and `LUCK` allows for it; what is typical of all of
+        them is not, and tells a sum that is accumulated in a coarse dtype from a careful one. It is asked of leaves
+        that are finer than what lies on the way to them: in others, accumulation and result round alike.
         """
-        if self.rule64 is None or eps_of(self.dtype) >= self.grain or self.truth.size < FEW:
+        if self.rule64 is None or eps_of(self.dtype) >= self.grain:
             return False
+        return bool(self._beyond_rounding() > self._together())
+
+    def as_a_whole(self) -> "Comparison":
+        """The same, an element being allowed no more than what is typical of a careful leaf."""
+        return dataclasses.replace(self, ceiling=self._together()) if self.coarsely_summed() else self
+
+    def _beyond_rounding(self) -> float:
         with np.errstate(all="ignore"):
-            rest = dataclasses.replace(self, multiple=0.0).allowed_arithmetic()
-            error = np.maximum(np.abs(self.rule - self.truth) - rest, 0.0)
-        # Rounding is simulated with up to an ulp, and commits half of one.
-        careful = np.broadcast_to(np.maximum(self.naive, 0.5 * np.asarray(self.rounding)), error.shape)
-        return _root_mean_square(error) > TOGETHER * _root_mean_square(careful)
+            rest = dataclasses.replace(self, ceiling=0.0).allowed_arithmetic()
+            return typical_error(np.maximum(np.abs(self.rule - self.truth) - rest, 0.0), self.present())
+
+    def _together(self) -> float:
+        count = int(np.count_nonzero(self.present()))
+        return together(count, suspect=self.suspect) * self.careful if count >= FEW else np.inf
 
     def formula_wrong(self) -> np.ndarray:
         """Where the formula deviates (a truth that is not finite decides nothing)."""

@@ -64,12 +64,12 @@ def examine(
             backward = Reverse(None, gradients, (), backward.findings + projected)
         ahead = forward.run(setting)
         settled = kinks.settle(setting, backward, ahead)
-        second_opinion = opinion.run(setting, backward, settled, spared)
+        second_opinion = opinion.run(setting, backward, ahead, settled, spared)
         found += _modes(setting, backward, ahead, settled, spared) + settled
         found += joint.run(setting, backward, settled + second_opinion, spared)
         found += contract.run(setting, backward, ahead, spared) + second_opinion
         if order == 2:
-            found += second.run(setting, spared)
+            found += second.run(setting, ahead, spared)
     mutations = power.mutations(setting, backward) if power_too and backward.gradients else ()
     return _folded(setting, backward, ahead, found, mutations, order, spared)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jnn.gradcheck.judgement.comparison import Comparison, grow
-from jnn.gradcheck.judgement.findings import Compared, Findings, compared, describe
+from jnn.gradcheck.judgement.findings import KEPT, Compared, Findings, compared, describe
 from jnn.gradcheck.judgement.reverse import with_rounding
 from jnn.gradcheck.judgement.setting import Setting, flats
 from jnn.gradcheck.oracle import reference
@@ -22,22 +22,27 @@ TOGETHER = "all leaves"
 
 @dataclasses.dataclass(frozen=True)
 class Forward:
-    """What forward mode gave: the tangents that were used, how they compare, and whether the mode works at all."""
+    """What forward mode gave: the tangents that were used, what came out (flat), how that compares, whether the mode
+    works at all, and what it was compared with.
+    """
 
     tangents: tuple[Probe, ...] = ()
+    pushed: tuple[list[np.ndarray], ...] = ()
     compared: tuple[Compared, ...] = ()
     works: bool = False
+    kinds: tuple[str, ...] = ()
     findings: Findings = dataclasses.field(default_factory=Findings)
 
 
-def run(setting: Setting) -> Forward:
-    """Compare Jacobian-vector products, where the function has them."""
+def run(setting: Setting, *, autodiff: bool = True) -> Forward:
+    """Compare Jacobian-vector products, where the function has them; without `autodiff` with differences alone."""
     if "custom_vjp" in setting.kinds:
         return _skipped("a custom_vjp inside has no forward mode")
     if not setting.has_rules and setting.reverse_error is None:
         return _skipped("no rule of its own: both modes are JAX's")
     d, probes = setting.derivatives, setting.tangents()
     found: list[Compared] = []
+    pushed: list[list[np.ndarray]] = []
     kinds: dict[str, None] = {}
     for n, probe in enumerate(probes):
         v = list(probe.values)
@@ -45,33 +50,35 @@ def run(setting: Setting) -> Forward:
             _, dy = d.rule_push(d.lows, v)
         except Exception as error:
             outcome = "fail" if setting.reverse_error is not None or "custom_jvp" in setting.kinds else "skipped"
-            return Forward((), (), False, Findings((Check(NAME, outcome, describe(error)),)))
+            return Forward(findings=Findings((Check(NAME, outcome, describe(error)),)))
+        pushed.append(flats(dy))
         try:
-            made, kind = _probe(setting, v, flats(dy))
+            made, kind = _probe(setting, v, pushed[-1], autodiff=autodiff)
         except Exception as error:
             why = f"no reference: {describe(error)}"
-            return Forward(tuple(probes), (), False, Findings((Check(NAME, "inconclusive", why),)))
+            return Forward(tuple(probes), findings=Findings((Check(NAME, "inconclusive", why),)))
         kinds[kind] = None
         moved = [leaf.path for leaf, t in zip(setting.problem.inputs, v, strict=True) if np.any(t)]
         owner = moved[0] if len(moved) == 1 else TOGETHER
         found += [
-            compared(owner, leaf, -1 - n, f"tangent {probe.name}", c, keep=False)
+            compared(owner, leaf, -1 - n, f"tangent {probe.name}", c, keep=c.truth.size <= KEPT)
             for leaf, c in zip(setting.problem.outputs, made, strict=True)
             if leaf.size
         ]
     text = f"{len(probes)} tangent{'s' * (len(probes) != 1)}, element by element"
     if list(kinds) != ["autodiff"]:
         text += f", by {' and '.join(kinds)}"
-    return Forward(tuple(probes), tuple(found), True, Findings((Check(NAME, "pass", text),)))
+    check = Check(NAME, "pass", text)
+    return Forward(tuple(probes), tuple(pushed), tuple(found), True, tuple(kinds), Findings((check,)))
 
 
 def _skipped(why: str) -> Forward:
     return Forward(findings=Findings((Check(NAME, "skipped", why),)))
 
 
-def _probe(setting: Setting, v: list[Any], rule: list[np.ndarray]) -> tuple[list[Comparison], str]:
+def _probe(setting: Setting, v: list[Any], rule: list[np.ndarray], *, autodiff: bool) -> tuple[list[Comparison], str]:
     d, seed = setting.derivatives, setting.options.seed
-    autodiff = not d.kept and setting.options.residual is None
+    autodiff = autodiff and not d.kept and setting.options.residual is None
     if autodiff:
         try:
             d.truth_push(d.highs, v, reference.plain_knobs())

@@ -1,15 +1,18 @@
-"""The second opinion: differences of the primal against the gradient under test, one direction a leaf.
+"""The second opinion: differences of the primal against the derivative under test, one direction a leaf.
 
 A conflict here, where autodiff of the primal agrees with the gradient, means that both are wrong about the primal (a
 custom primitive, a constant branch at a single point, a staircase that a rule sees through, a fault in JAX);
 differences whose bars are wide decide nothing, and say so.
 """
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 
+from jnn.gradcheck.judgement.comparison import Comparison
 from jnn.gradcheck.judgement.findings import Findings, LeafFinding, describe
+from jnn.gradcheck.judgement.forward import Forward
 from jnn.gradcheck.judgement.kinks import curve, stairs_note
 from jnn.gradcheck.judgement.reverse import Reverse
 from jnn.gradcheck.judgement.setting import Setting
@@ -23,59 +26,111 @@ NAME = "differences"
 THEMSELVES = "they are the reference"
 
 
-def run(setting: Setting, reverse: Reverse, settled: Findings, spared: set[str]) -> Findings:
-    """Differences along one random direction in each leaf (in all leaves at once, when there are many)."""
-    if reverse.source is None or not reverse.gradients:
-        return Findings((Check(NAME, "skipped", "no gradient to compare with"),))
+@dataclasses.dataclass(frozen=True)
+class _Along:
+    """One direction: the leaves that it moves, the primal along it, the derivative of ⟨w, f⟩ that is under test and the
+    reference's, and what the former may be off by rounding.
+    """
+
+    leaves: tuple[str, ...]
+    line: reference.Line
+    rule: float
+    expected: float
+    room: float
+
+    @property
+    def name(self) -> str:
+        """The leaves, in words."""
+        return ", ".join(self.leaves) if len(self.leaves) <= 2 else f"{len(self.leaves)} leaves"
+
+
+def run(setting: Setting, reverse: Reverse, forward: Forward, settled: Findings, spared: set[str]) -> Findings:
+    """Differences along one random direction in each leaf (in all leaves at once, when there are many), beside the
+    gradient; along the tangents, where there is forward mode only.
+    """
     if setting.options.residual is not None:
         return Findings((Check(NAME, "skipped", "the residual decides, not what the solver left undone"),))
-    if isinstance(reverse.source, reference.Differences):
+    if isinstance(reverse.source, reference.Differences) or "differences" in forward.kinds:
         return Findings((Check(NAME, "skipped", THEMSELVES),))
-    inputs, w = setting.problem.inputs, list(setting.probes[0].values)
-    groups = [[j] for j in range(len(inputs))]
-    if len(inputs) > MOST or setting.large:
-        groups = [list(range(len(inputs)))]
-    truth = [kept[0][1].truth if (kept := reverse.kept(i.path)) else np.zeros(0) for i in inputs]
+    try:
+        if reverse.source is not None and reverse.gradients:
+            along = _backward(setting, reverse)
+        elif setting.reverse_error is not None and forward.works:
+            along = _ahead(setting, forward)
+        else:
+            return Findings((Check(NAME, "skipped", "no gradient to compare with"),))
+        slopes = [one.line.slope(list(setting.probes[0].values)) for one in along]
+    except Exception as error:
+        why = f"the primal could not be evaluated in float64: {describe(error)}"
+        return Findings((Check(NAME, "skipped", why),))
     wide, text, outcome = 0, [], "pass"
     found: list[LeafFinding] = []
-    for group in groups:
-        path = ", ".join(inputs[j].path for j in group) if len(group) <= 2 else f"{len(group)} leaves"
-        try:
-            line = reference.Line(setting.derivatives, _direction(setting, group))
-            line.unit = 1.0
-            s = line.slope(w)
-        except Exception as error:
-            why = f"the primal could not be evaluated in float64: {describe(error)}"
-            return Findings((Check(NAME, "skipped", why),))
-        moved = [reals(d).ravel() for d in line.direction]
-        expected = sum(paired(truth[j], moved[j], inputs[j].dtype) for j in group if truth[j].size)
-        rule = sum(paired(reverse.gradients[0][j], moved[j], inputs[j].dtype) for j in group)
-        steps = (curve(f"random direction in {path}", s, rule, expected),)
-        verdict = _verdict(s, rule, sum(_room(reverse, inputs[j].path, moved[j]) for j in group), setting)
+    for one, s in zip(along, slopes, strict=True):
+        steps = (curve(f"random direction in {one.name}", s, one.rule, one.expected),)
+        verdict = _verdict(s, one.rule, one.room, setting)
         note = ""
-        if verdict == "fail" and all(settled.verdict(inputs[j].path) == "inconclusive" for j in group):
+        if verdict == "fail" and all(settled.verdict(path) == "inconclusive" for path in one.leaves):
             verdict = "inconclusive"  # a primal that has not converged, say: it was looked at element by element
         if s.stairs:
             note = stairs_note(s)
             if verdict == "inconclusive":
                 outcome = "inconclusive" if outcome != "fail" else outcome
-                text.append(f"{path}: {note}")
+                text.append(f"{one.name}: {note}")
         elif verdict == "inconclusive":
             wide += 1
         if verdict == "kink":
             outcome = "kink" if outcome == "pass" else outcome
-            text.append(f"{path}: one-sided derivatives {s.left:.6g} and {s.right:.6g}")
+            text.append(f"{one.name}: one-sided derivatives {s.left:.6g} and {s.right:.6g}")
             note = "a kink lies here: the one-sided derivatives differ"
-        elif verdict == "fail" and not {inputs[j].path for j in group} & spared:
+        elif verdict == "fail" and not set(one.leaves) & spared:
             outcome = "fail"
-            text.append(f"{path}: differences say {s.estimate:.9g} ± {s.bar:.1g}, the gradient {rule:.9g}")
+            text.append(f"{one.name}: differences say {s.estimate:.9g} ± {s.bar:.1g}, the gradient {one.rule:.9g}")
         elif verdict == "pass":
-            text.append(f"{path}: {s.estimate:.9g} ± {s.bar:.1g}")
+            text.append(f"{one.name}: {s.estimate:.9g} ± {s.bar:.1g}")
         mine = verdict if verdict == "kink" or (s.stairs and verdict != "pass") else "pass"
-        found += [LeafFinding(inputs[j].path, mine, note, steps=steps) for j in group]
-    if wide == len(groups):
+        found += [LeafFinding(path, mine, note, steps=steps) for path in one.leaves]
+    if wide == len(along):
         return Findings((Check(NAME, "skipped", "no step resolves the derivative here"),), tuple(found))
     return Findings((Check(NAME, outcome, "; ".join(text[:MOST])),), tuple(found))
+
+
+def _backward(setting: Setting, reverse: Reverse) -> list[_Along]:
+    inputs = setting.problem.inputs
+    groups = [[j] for j in range(len(inputs))]
+    if len(inputs) > MOST or setting.large:
+        groups = [list(range(len(inputs)))]
+    truth = [kept[0][1].truth if (kept := reverse.kept(i.path)) else np.zeros(0) for i in inputs]
+    out = []
+    for group in groups:
+        line = reference.Line(setting.derivatives, _direction(setting, group))
+        line.unit = 1.0
+        moved = [reals(d).ravel() for d in line.direction]
+        expected = sum(paired(truth[j], moved[j], inputs[j].dtype) for j in group if truth[j].size)
+        rule = sum(paired(reverse.gradients[0][j], moved[j], inputs[j].dtype) for j in group)
+        kept = [(reverse.kept(inputs[j].path), moved[j]) for j in group]
+        room = sum(_room(mine[0][1], v) for mine, v in kept if mine)
+        out.append(_Along(tuple(inputs[j].path for j in group), line, rule, expected, room))
+    return out
+
+
+def _ahead(setting: Setting, forward: Forward) -> list[_Along]:
+    inputs, outputs = setting.problem.inputs, setting.problem.outputs
+    weights = [reals(v).ravel() for v in setting.probes[0].values]
+    out = []
+    for n, (probe, pushed) in enumerate(zip(forward.tangents, forward.pushed, strict=True)):
+        mine = {c.shown.path: c.comparison for c in forward.compared if c.probe == -1 - n}
+        rule = expected = room = 0.0
+        for leaf, v, dy in zip(outputs, weights, pushed, strict=True):
+            rule += paired(dy, v, leaf.dtype)
+            comparison = mine.get(leaf.path)
+            if comparison is not None:
+                expected += paired(comparison.truth, v, leaf.dtype)
+                room += _room(comparison, v)
+        moved = tuple(leaf.path for leaf, t in zip(inputs, probe.values, strict=True) if np.any(t))
+        line = reference.Line(setting.derivatives, probe.values, scaled=False)
+        line.unit = 1.0
+        out.append(_Along(moved, line, rule, expected, room))
+    return out
 
 
 def _direction(setting: Setting, group: list[int]) -> list[np.ndarray]:
@@ -110,15 +165,12 @@ def _verdict(s: Slope, rule: float, room: float, setting: Setting) -> str:
     return "fail" if gap > 1e3 * s.bar + room and gap > 1e-3 * abs(s.estimate) else "inconclusive"
 
 
-def _room(reverse: Reverse, path: str, moved: np.ndarray) -> float:
+def _room(comparison: Comparison, moved: np.ndarray) -> float:
     """What the rule's derivative along a direction may be off by rounding."""
-    kept = reverse.kept(path)
-    if not kept:
-        return 0.0
     total = 0.0
     for place in parts(moved.size):
         with np.errstate(all="ignore"):
-            allowed = kept[0][1].at(place).allowed_arithmetic()
+            allowed = comparison.at(place).allowed_arithmetic()
             total += float(np.sum(np.nan_to_num(allowed * np.abs(moved[place]))))
     return total
 

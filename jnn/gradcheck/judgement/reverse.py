@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jnn.gradcheck.judgement.comparison import TOGETHER, Comparison
+from jnn.gradcheck.judgement.comparison import Comparison, typical_error
 from jnn.gradcheck.judgement.findings import KEPT, Compared, Findings, compared, describe
 from jnn.gradcheck.judgement.setting import Setting, flats
 from jnn.gradcheck.oracle import directions, reference
@@ -16,6 +16,10 @@ from jnn.gradcheck.oracle.derivatives import COARSER
 from jnn.gradcheck.oracle.implicit import Implicit
 from jnn.gradcheck.oracle.numbers import EPS64, eps_of, largest, parts, reals
 from jnn.gradcheck.report import Check
+
+
+TRIES = 16
+"""Simulations of rounding, where some of them take another branch."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,53 +215,68 @@ def with_rounding(
 
     First what plain autodiff commits in the same dtypes, carefully evaluated, at the point and an ulp beside it; then
     what a faithful evaluation of the rule itself may commit, in float64 with the rounding of every result simulated (a
-    compiler may fuse roundings away, and a saved output may be less accurate than autodiff's own residuals); then what
-    JAX's own compiled autodiff commits, which may take another branch where rounding makes a tie. A leaf that is off
-    by more than all this as a whole is allowed less.
+    compiler may fuse roundings away, a saved output may be less accurate than autodiff's own residuals, and where
+    numbers are close rounding decides on a branch); then what JAX's own compiled autodiff commits, which sums in coarse
+    dtypes: no excuse for a rule that does so itself. A leaf that is off by more than all this as a whole is allowed
+    less.
     """
     d = setting.derivatives
-    made = list(made)
+    made = [dataclasses.replace(c, suspect=bool(setting.sums_coarsely)) for c in made]
     # Autodiff of a solver that has not converged says nothing about the implicit function.
     points = _beside(setting) if setting.options.residual is None else []
     # Where the primal has no derivative of this kind in JAX, there is nothing to calibrate with.
     with contextlib.suppress(Exception):
         made = _beside_naive(made, d.naive_push if push else d.naive, points, w)
     # Where the formula is wrong, rounding is beside the point.
-    if setting.promoted and (_unexplained(made) or any(c.coarsely_summed() for c in made)):
-        rounded = d.rounded_push if push else d.rounded
-        for k in range(1, setting.variations + 1):
-            values = rounded(d.highs, w, reference.Knobs(np.float64(k), np.int32(0)))[1]
-            made = [
-                dataclasses.replace(
-                    c, rounding=np.maximum(c.rounding, _beyond(v, c.truth if c.rule64 is None else c.rule64))
-                )
-                for c, v in zip(made, values, strict=True)
-            ]
-    if _unexplained(made) or any(map(_partly_wrong, made)):
+    if setting.promoted and _unexplained(made):
+        made = _beside_rounded(setting, made, d.rounded_push if push else d.rounded, w)
+    if not setting.sums_coarsely and (_unexplained(made) or any(map(_partly_wrong, made))):
         with contextlib.suppress(Exception):
             made = _beside_naive(made, d.compiled_naive_push if push else d.compiled_naive, points, w)
-    return [dataclasses.replace(c, multiple=TOGETHER) if c.coarsely_summed() else c for c in made]
+    return [c.as_a_whole() for c in made]
 
 
 def _unexplained(made: Sequence[Comparison]) -> bool:
-    return any((c.arithmetic_wrong() & ~c.formula_wrong()).any() for c in made)
+    return any(c.coarsely_summed() or (c.arithmetic_wrong() & ~c.formula_wrong()).any() for c in made)
 
 
 def _partly_wrong(c: Comparison) -> bool:
     """Whether the formula deviates in fewer than half of the elements: another branch may have been taken there."""
-    present = (c.truth != 0) | (c.rule != 0)
-    return bool(0 < c.formula_wrong().sum() < 0.5 * present.sum())
+    return bool(0 < c.formula_wrong().sum() < 0.5 * c.present().sum())
 
 
 def _beside_naive(
     made: Sequence[Comparison], naive: Callable[..., Any], points: Sequence[list[Any]], w: list[Any]
 ) -> list[Comparison]:
-    for arrays in points:
-        values = naive(arrays, w)[1]
+    for k, arrays in enumerate(points):
+        errors = [_beyond(v, c.truth) for c, v in zip(made, naive(arrays, w)[1], strict=True)]
+        # The points beside it tell what the function does with rounding of its arguments, not what rounding commits.
+        careful = [max(c.careful, typical_error(e, c.present())) if k == 0 else c.careful
+                   for c, e in zip(made, errors, strict=True)]  # fmt: skip
         made = [
-            dataclasses.replace(c, naive=np.maximum(c.naive, _beyond(v, c.truth)))
-            for c, v in zip(made, values, strict=True)
+            dataclasses.replace(c, naive=np.maximum(c.naive, e), careful=size)
+            for c, e, size in zip(made, errors, careful, strict=True)
         ]
+    return list(made)
+
+
+def _beside_rounded(
+    setting: Setting, made: Sequence[Comparison], rounded: Callable[..., Any], w: list[Any]
+) -> list[Comparison]:
+    centers = [c.truth if c.rule64 is None else c.rule64 for c in made]
+    for k in range(1, TRIES + 1):
+        if k > setting.variations and not _unexplained(made):
+            break
+        values = rounded(setting.derivatives.highs, w, reference.Knobs(np.float64(k), np.int32(0)))[1]
+        errors = [_beyond(v, center) for v, center in zip(values, centers, strict=True)]
+        made = [
+            # Rounding is simulated with up to an ulp, and commits half of one.
+            dataclasses.replace(c, rounding=np.maximum(c.rounding, e),
+                                careful=max(c.careful, 0.5 * typical_error(e, c.present())))
+            for c, e in zip(made, errors, strict=True)
+        ]  # fmt: skip
+        if k == setting.variations and not any(c.branches().any() for c in made):
+            break
     return list(made)
 
 

@@ -1,5 +1,8 @@
 """Order 2: the gradient of ⟨w, f⟩ is the function, and its derivative is judged like any other.
 
+Where the function has forward mode only (a while loop), its derivative along a tangent is the function; and where the
+gradient in turn has no reverse mode, forward mode over it gives the Hessian-vector products.
+
 Two opinions are heard. One is autodiff of autodiff of the primal without rules. The other are differences of the
 rule's own gradient, which the first order has confirmed: where the primal has no second derivative in JAX (a while
 loop) they are the reference, and where autodiff follows a branch that holds at a single point only (sinc at 0) they
@@ -14,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from jnn.gradcheck.judgement import kinks, opinion, projections, reverse
+from jnn.gradcheck.judgement import forward, kinks, opinion, projections, reverse
 from jnn.gradcheck.judgement.findings import Findings, LeafFinding, describe, worst_of
 from jnn.gradcheck.judgement.forward import Forward
 from jnn.gradcheck.judgement.reverse import Reverse
@@ -24,28 +27,20 @@ from jnn.gradcheck.oracle.problem import Problem
 from jnn.gradcheck.report import Check
 
 NAME = "order 2"
+Flat = Callable[..., list[Any]]
 
 
-def run(first: Setting, spared: set[str]) -> Findings:
+def run(first: Setting, ahead: Forward, spared: set[str]) -> Findings:
     """Compare Hessian-vector products."""
-    if first.reverse_error is not None:
-        return Findings((Check(NAME, "skipped", "there is no gradient to differentiate"),))
+    if first.reverse_error is not None and not ahead.works:
+        return Findings((Check(NAME, "inconclusive", "there is no derivative to differentiate"),))
     problem, d = first.problem, first.derivatives
-    w = [jnp.asarray(v) for v in first.probes[0].values]
     plain = core.jaxpr_as_fun(d.primal)
-
-    def pulled(f: Callable[..., list[Any]]) -> Callable[..., list[Any]]:
-        def gradient(*arrays: Any) -> list[Any]:
-            _, back = jax.vjp(lambda *x: f(*problem.merged(arrays, x)), *problem.differentiable(arrays))
-            return list(back(w))
-
-        return gradient
-
+    derived = _pulled(first) if first.reverse_error is None else _pushed(first, ahead)
     positions = [leaf.position for leaf in problem.inputs]
-    names = problem.array_names()
 
-    def made(f: Callable[..., list[Any]]) -> Problem:
-        return Problem(pulled(f), d.lows, names, positions)
+    def made(f: Flat) -> Problem:
+        return Problem(derived(f), d.lows, problem.array_names(), positions)
 
     try:
         rule = made(problem.flat)
@@ -53,17 +48,18 @@ def run(first: Setting, spared: set[str]) -> Findings:
         return Findings((Check(NAME, "inconclusive", describe(error)),))
     truth = rule
     if first.options.residual is None:
-        with contextlib.suppress(Exception):  # the primal may have no gradient in JAX
+        with contextlib.suppress(Exception):  # the primal may have no derivative of this kind in JAX
             truth = made(lambda *a: list(plain(*a)))
     options = type(first.options)(first.options.seed, first.options.tolerance, first.options.allow_nonfinite)
     setting = Setting(rule, truth, options, witness=rule)
-    if setting.reverse_error is not None:
-        why = f"the gradient cannot be differentiated: {describe(setting.reverse_error)}"
-        return Findings((Check(NAME, "fail", why),))
-    found, compared = _compared(setting, by_differences=truth is rule)
-    found += opinion.run(setting, compared, found, spared)
+    found, compared, pushed = _compared(setting, autodiff=truth is not rule)
+    if setting.reverse_error is not None and not pushed.works:
+        # Autodiff of a kernel or a callback in a backward function: there is no second derivative to be wrong.
+        why = f"the derivative cannot be differentiated: {describe(setting.reverse_error)}"
+        return Findings((Check(NAME, "inconclusive", why),))
+    found += opinion.run(setting, compared, pushed, found, spared)
     verdicts = {path: found.verdict(path) for path in (leaf.path for leaf in problem.inputs)}
-    outcome = worst_of([*verdicts.values(), *(c.outcome for c in found.checks)])
+    outcome = worst_of([*verdicts.values(), found.verdict(forward.TOGETHER), *(c.outcome for c in found.checks)])
     if outcome == "pass" and _unconfirmed(found):
         outcome = "inconclusive"
     return Findings(
@@ -71,17 +67,46 @@ def run(first: Setting, spared: set[str]) -> Findings:
     )
 
 
-def _compared(setting: Setting, *, by_differences: bool) -> tuple[Findings, Reverse]:
-    if by_differences:
+def _pulled(first: Setting) -> Callable[[Flat], Flat]:
+    """The gradient of ⟨w, f⟩."""
+    problem, w = first.problem, [jnp.asarray(v) for v in first.probes[0].values]
+
+    def derived(f: Flat) -> Flat:
+        def gradient(*arrays: Any) -> list[Any]:
+            _, back = jax.vjp(lambda *x: f(*problem.merged(arrays, x)), *problem.differentiable(arrays))
+            return list(back(w))
+
+        return gradient
+
+    return derived
+
+
+def _pushed(first: Setting, ahead: Forward) -> Callable[[Flat], Flat]:
+    """The derivative of f along a tangent in all leaves."""
+    problem, v = first.problem, [jnp.asarray(t) for t in ahead.tangents[0].values]
+
+    def derived(f: Flat) -> Flat:
+        def derivative(*arrays: Any) -> list[Any]:
+            x = problem.differentiable(arrays)
+            return list(jax.jvp(lambda *x: f(*problem.merged(arrays, x)), x, v)[1])
+
+        return derivative
+
+    return derived
+
+
+def _compared(setting: Setting, *, autodiff: bool) -> tuple[Findings, Reverse, Forward]:
+    """What was found, by reverse mode if there is one."""
+    if setting.reverse_error is not None:
+        pushed = forward.run(setting, autodiff=autodiff)
+        return kinks.settle(setting, Reverse(), pushed) + pushed.findings, Reverse(), pushed
+    compared = reverse.run(setting) if autodiff else Reverse()
+    if compared.source is None:
         compared = reverse.by_differences(setting)
-    else:
-        compared = reverse.run(setting)
-        if compared.source is None:
-            compared = reverse.by_differences(setting)
     if compared.source is None:
         gradients, found = projections.run(setting, autodiff=False)
-        return found, Reverse(None, gradients, (), found)
-    return kinks.settle(setting, compared, Forward()), compared
+        return found, Reverse(None, gradients, (), found), Forward()
+    return kinks.settle(setting, compared, Forward()), compared, Forward()
 
 
 def _unconfirmed(found: Findings) -> bool:

@@ -13,6 +13,7 @@ from jnn.gradcheck.oracle.derivatives import Derivatives
 from jnn.gradcheck.oracle.directions import Probe
 from jnn.gradcheck.oracle.numbers import EPS64, eps_of, reals
 from jnn.gradcheck.oracle.problem import Leaf, Problem
+from jnn.gradcheck.oracle.sums import summed_by_rules
 
 STEPPING = {"floor", "ceil", "round", "sign", "lt", "le", "gt", "ge", "eq", "argmax", "argmin", "while", "scan"}
 """What a piecewise constant function is made of."""
@@ -80,6 +81,11 @@ class Setting:
     def promoted(self) -> bool:
         """Whether the rule is judged in float64 as well."""
         return self.low_precision and self.reverse_error is None and not self.wide_error
+
+    @functools.cached_property
+    def sums_coarsely(self) -> tuple[str, ...]:
+        """The sums of many terms that rules write down in a dtype coarser than float32."""
+        return summed_by_rules(self.problem.jaxpr) if self.low_precision else ()
 
     @functools.cached_property
     def coarse(self) -> float:

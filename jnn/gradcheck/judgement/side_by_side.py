@@ -39,7 +39,7 @@ class _Traced:
         self._free = Program(lambda lows, highs: free(lows, highs, None))
         # The dtypes that it computes in may be coarser than those that it returns.
         floats = [leaf.dtype for leaf in (*problem.inputs, *problem.outputs)]
-        rounding = Oracle(stripped, rounded=max((eps_of(dtype) for dtype in floats), default=EPS64))
+        rounding = Oracle(stripped, rounded=max((eps_of(dtype) for dtype in floats), default=EPS64), free=True)
         self._rounded = Program(lambda lows, highs, knobs: rounding(lows, highs, knobs))
 
     def low(self, arrays: Sequence[Any]) -> list[np.ndarray]:

@@ -138,9 +138,9 @@ class Derivatives:
         """`rule_push` in float64."""
         return self.promoted(self.push_jaxpr)
 
-    def promoted(self, jaxpr: Any, *, rounded: float = 0.0, turns: int = 0) -> Program:
+    def promoted(self, jaxpr: Any, *, rounded: float = 0.0, turns: int = 0, free: bool = False) -> Program:
         """A program of arrays and cotangents (or tangents) in float64."""
-        run = Oracle(without_rules(jaxpr)[0], rounded=rounded, turns=turns)
+        run = Oracle(without_rules(jaxpr)[0], rounded=rounded, turns=turns, free=free)
         n = len(self.problem.outputs)
 
         def wide(lows: Arrays, w: Arrays, high: Arrays, w64: Arrays, knobs: Knobs) -> tuple[Arrays, Arrays]:
@@ -212,8 +212,8 @@ class Derivatives:
 
     @functools.cached_property
     def rounded(self) -> Program:
-        """`rule64` with the rounding of a faithful evaluation simulated."""
-        return self.promoted(self.pull_jaxpr, rounded=self.coarsest)
+        """`rule64` with the rounding of a faithful evaluation simulated, which decides where numbers are close."""
+        return self.promoted(self.pull_jaxpr, rounded=self.coarsest, free=True)
 
     @functools.cached_property
     def rounded_in_float64(self) -> Program:
@@ -228,7 +228,7 @@ class Derivatives:
     @functools.cached_property
     def rounded_push(self) -> Program:
         """`rule64_push` with the rounding of a faithful evaluation simulated."""
-        return self.promoted(self.push_jaxpr, rounded=self.coarsest)
+        return self.promoted(self.push_jaxpr, rounded=self.coarsest, free=True)
 
     def truth_of(self, *, own: bool = False, push: bool = False, turns: int = 0) -> Program:
         """The primal's derivative in float64: (highs, cotangent or tangent, knobs) -> (outputs, derivatives).

@@ -6,7 +6,8 @@ kept, where the bar is the change that extrapolation made plus the rounding nois
 (Ridders 1982), and no less than a quarter of what the next step says otherwise: two values that agree by chance are
 no plateau. No step is asked of the user, and none is right for all functions: the bar says when none was.
 
-The noise is the function's own, not that of float64 alone. A function that does not change at all from one small step
+The noise is the function's own, not that of float64 alone: an unstable recurrence amplifies what it rounds, and the
+smallest steps show by how much. A function that does not change at all from one small step
 to the next, though larger ones show a slope (a bisection, a table), is a staircase: its slope is taken from the larger
 steps, with the height of its steps as the noise. Its steps may be narrower than those of the differences, and the point
 may lie on an edge; so still smaller steps are compared with each other, not with the point.
@@ -145,10 +146,22 @@ def slopes(change: Outputs, noise: np.ndarray, ratio: float = RATIO, steps: tupl
         falls.append(-change(-h))
     with np.errstate(all="ignore"):
         rise, fall = np.stack(rises), np.stack(falls)
-        found = _extrapolated_all(rise, fall, np.broadcast_to(noise, rise.shape), ratio, steps)
+        measured = np.maximum(noise, _noise(change))
+        found = _extrapolated_all(rise, fall, np.broadcast_to(measured, rise.shape), ratio, steps)
         if not np.any(change(FINER[-1]) == change(FINER[-2])):
             return found
         return _on_stairs(change, noise, rise, fall, found, ratio)
+
+
+def _noise(change: Outputs) -> np.ndarray:
+    """What rounding changes, measured where the function itself cannot bend: at the smallest steps. A jump or a kink at
+    the point is none.
+    """
+    near, nearer = (change(f) + change(-f) for f in FINER[-2:])
+    size, other = np.abs(near), np.abs(nearer)
+    bent = np.abs(near - FINER[-2] / FINER[-1] * nearer) <= 0.1 * size  # a kink: in proportion to the step
+    jumped = np.abs(near - nearer) <= 0.1 * size
+    return np.where(bent | jumped, 0.0, 2.0 * np.nan_to_num(np.maximum(size, other), nan=0.0, posinf=0.0))
 
 
 def _on_stairs(

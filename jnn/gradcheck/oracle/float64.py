@@ -2,10 +2,10 @@
 
 Every value that depends on a floating argument is carried twice: as the function itself computes it (`low`), and in
 float64 (`high`). Hard casts, `preferred_element_type` and dtype parameters widen on the high side only. What the
-function *decides* (comparisons, argmax, the order of a sort, the number of iterations) is taken from the low side, so
-that the oracle follows the branch that was really taken; what does not depend on the arguments (constants, random
-draws) is computed in the original dtype and converted, hence the same to the last bit. With `own=True` there is no low
-side: decisions are made in float64, as differences need them.
+function *decides* (comparisons, the larger of two numbers, the order of a sort, the number of iterations) is taken from
+the low side, so that the oracle follows the branch that was really taken; what does not depend on the arguments
+(constants, random draws) is computed in the original dtype and converted, hence the same to the last bit. With
+`own=True` there is no low side: decisions are made in float64, as differences need them.
 
 Derivatives are taken with respect to the high side alone.
 """
@@ -22,7 +22,11 @@ from jax import lax
 from jnn.gradcheck.oracle import jaxprs
 from jnn.gradcheck.oracle.numerical import Plan
 from jnn.gradcheck.oracle.rewrite import advanced, strong
+from jnn.gradcheck.oracle.sums import SINGLE, long_additions
 
+COMPARISONS = {"lt", "le", "gt", "ge", "eq", "ne"}
+CHOICES = {"max", "min", "clamp", "abs", "reduce_max", "reduce_min"}
+"""What returns one of its operands (or elements), by a comparison."""
 STEPS = {"floor", "ceil", "round", "sign", "nextafter"}
 OPAQUE = {
     "random_gamma",
@@ -41,6 +45,8 @@ EXACT |= {"stack", "unstack", "tile"}
 # What makes numbers without rounding them.
 MADE = {"iota", "convert_element_type", "bitcast_convert_type", "random_bits", "threefry2x32", "random_wrap", "sign"}
 SPECIAL = {"convert_element_type", "sort", "top_k", "scan", "while", "cond", "shard_map"}
+REFUSALS = (TypeError, ValueError, NotImplementedError, KeyError, AssertionError)
+"""How a primitive says that it does not take a dtype."""
 # Decompositions whose vectors have a sign (a phase) that nothing fixes.
 GAUGED = {"eigh", "svd", "eig"}
 SCATTERS: dict[str, Callable[..., Any]] = {
@@ -92,11 +98,20 @@ def wide(dtype: Any) -> Any:
 class Promotion:
     """One float64 evaluation; `opaque` names the primitives that had to run in their own dtype."""
 
-    def __init__(self, *, own: bool = False, knobs: Knobs | None = None, rounded: float = 0.0, turns: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        own: bool = False,
+        knobs: Knobs | None = None,
+        rounded: float = 0.0,
+        turns: int = 0,
+        free: bool = False,
+    ) -> None:
         self.own = own
         self.knobs = knobs
         self.turns = turns
         self.rounded = rounded if knobs is not None else 0.0
+        self._free = free
         self._phase: Any = None if knobs is None else knobs.phase
         # Vectors whose sign is a matter of convention, in the order in which they are met outside of loops: those that
         # were found along the branch that was taken, or (with `own`) those whose signs are to be kept.
@@ -109,10 +124,14 @@ class Promotion:
         """Evaluate an open jaxpr on duals."""
         env = jaxprs.Environment(jaxpr, [Dual(c, None) for c in consts], args, self._literal)
         used = jaxprs.used_variables(jaxpr)
-        for eqn in jaxpr.eqns:
+        long = long_additions(jaxpr) if self.rounded > SINGLE else set()
+        for place, eqn in enumerate(jaxpr.eqns):
             if jaxprs.is_silent(eqn, used):
                 continue
-            env.write(eqn.outvars, self._equation(eqn, env.read(eqn.invars)))
+            outer, self.rounded = self.rounded, min(self.rounded, SINGLE) if place in long else self.rounded
+            out = self._equation(eqn, env.read(eqn.invars))
+            self.rounded = outer
+            env.write(eqn.outvars, out)
         return env.read(jaxpr.outvars)
 
     def closed(self, jaxpr: Any) -> Callable[[Sequence[Dual]], list[Dual]]:
@@ -186,6 +205,8 @@ class Promotion:
             or (name not in SCATTERS and name not in ("reduce",) and any(True for _ in jaxprs.subjaxprs(eqn)))
         ):
             return self._opaque(eqn, duals)
+        if name in COMPARISONS and self._free:
+            return [Dual(out, None) for out in jaxprs.bind(eqn, self._highs(eqn, duals))]
         low: list[Any] = [None] * len(floating) if self.own else jaxprs.bind(eqn, self._lows(eqn, duals))
         if not any(floating) and not self.own:
             return [Dual(out, None) for out in low]
@@ -195,10 +216,12 @@ class Promotion:
             high = [self._scatter(eqn, self._highs(eqn, duals))]
         elif name == "reduce":
             high = self._generic_reduce(eqn, self._highs(eqn, duals))
+        elif name in CHOICES and not (self.own or self._free) and eqn.invars[0].aval.dtype.kind != "c":
+            high = [self._chosen(eqn, self._lows(eqn, duals), self._highs(eqn, duals))]
         else:
             try:
                 high = jaxprs.bind(eqn, self._highs(eqn, duals), **_widened(eqn.params))
-            except Exception:  # a primitive of another library that insists on the dtypes it was made for
+            except REFUSALS:  # a primitive of another library that insists on the dtypes it was made for
                 return self._opaque(eqn, duals)
         if name in GAUGED:
             high = self._with_signs(name, low, high)
@@ -210,6 +233,46 @@ class Promotion:
             Dual(lo, hi) if is_float else Dual(de, None)
             for lo, hi, de, is_float in zip(low, high, decided, floating, strict=True)
         ]
+
+    def _chosen(self, eqn: Any, low: list[Any], high: list[Any]) -> Any:
+        """What one of `CHOICES` returns, chosen as the function itself did, on the low side.
+
+        Numbers that only rounding made equal leave the choice open: the mean of them stands for it (a bound of clamp),
+        and under variations one or the other. Where they are equal in float64 too, the derivative is JAX's.
+        """
+        name, shape = eqn.primitive.name, eqn.outvars[0].aval.shape
+        if not name.startswith("reduce"):  # scalars are broadcast by these
+            low, high = ([jnp.broadcast_to(v, shape) for v in side] for side in (low, high))
+        if name == "abs":
+            return self._first((low[0], -low[0]), (high[0], -high[0]), lax.abs(high[0]))
+        if name in ("max", "min"):
+            # At a tie JAX gives each half of the derivative.
+            return self._first(low if name == "max" else low[::-1], high, 0.5 * (high[0] + high[1]))
+        if name == "clamp":
+            (low_bound, low_x, low_top), (bound, x, top) = low, high
+            raised = self._first((low_x, low_bound), (x, bound), bound)
+            return self._first((low_top, lax.max(low_x, low_bound)), (raised, top), top)
+        axes, out = tuple(eqn.params["axes"]), jaxprs.bind(eqn, low)[0]
+        these = low[0] == lax.expand_dims(out, axes)
+        count = lax.reduce_sum(lax.convert_element_type(these, jnp.float64), axes)
+        mean = lax.reduce_sum(lax.select(these, high[0], jnp.zeros_like(high[0])), axes) / count
+        if self.knobs is None:
+            return mean
+        top = lax.reduce_max(lax.select(these, high[0], jnp.full_like(high[0], -jnp.inf)), axes)
+        bottom = lax.reduce_min(lax.select(these, high[0], jnp.full_like(high[0], jnp.inf)), axes)
+        return self._open(mean, top, bottom)
+
+    def _first(self, low: Sequence[Any], high: Sequence[Any], tied: Any) -> Any:
+        """The first of two numbers where `low` falls, the second where it rises."""
+        one, two = high
+        if self.knobs is not None:
+            tied = self._open(tied, one, two)
+        return lax.select(low[0] > low[1], one, lax.select(low[0] < low[1], two, tied))
+
+    def _open(self, tied: Any, one: Any, two: Any) -> Any:
+        """What stands for a choice between two numbers that rounding made equal, under the phase of the knobs."""
+        odd = jnp.broadcast_to(self._phase % 2 == 1, one.shape)
+        return lax.select((self._phase == 0) | (one == two), tied, lax.select(odd, one, two))
 
     def _with_signs(self, name: str, low: list[Any], high: list[Any]) -> list[Any]:
         if not self.own:
@@ -321,7 +384,7 @@ class Promotion:
         run = self.closed(jaxpr)
 
         def turn(args: Sequence[Dual]) -> list[Dual]:
-            outer, self.rounded = self.rounded, min(self.rounded, float(jnp.finfo(jnp.float32).eps))
+            outer, self.rounded = self.rounded, min(self.rounded, SINGLE)
             self._inside += 1
             try:
                 return run(args)
@@ -362,7 +425,11 @@ class Promotion:
         extra = jnp.int32(0) if self.knobs is None else self.knobs.extra
 
         def running(state: list[Dual]) -> Any:
-            return going([*duals[:n_cond], *state])[0].low
+            outer, self._free = self._free, False  # rounding that is simulated might keep it from ever ending
+            try:
+                return going([*duals[:n_cond], *state])[0].low
+            finally:
+                self._free = outer
 
         def unfinished(state: tuple[Any, list[Dual]]) -> Any:
             return jnp.any(running(state[1])) | (state[0] < extra)
@@ -501,13 +568,17 @@ class Oracle:
 
     `lows` and `highs` are the flat arguments in the original dtypes and in float64 (None where not floating); the
     outputs are float64 where they are floating. With `rounded` the rounding of every result is simulated, in its own
-    dtype but no coarser than `rounded` (for programs that are not differentiated any more); loops that only carry run
-    for `turns` more iterations. `opaque` names what could not be widened, after the first call.
+    dtype but no coarser than `rounded` (for programs that are not differentiated any more), and with `free` it decides,
+    too; loops that only carry run for `turns` more iterations. `opaque` names what could not be widened, after the
+    first call.
     """
 
-    def __init__(self, jaxpr: Any, *, own: bool = False, rounded: float = 0.0, turns: int = 0) -> None:
+    def __init__(
+        self, jaxpr: Any, *, own: bool = False, rounded: float = 0.0, turns: int = 0, free: bool = False
+    ) -> None:
         self._inner, self._consts = jaxprs.opened(jaxpr)
-        self._own, self._rounded, self._turns = own, rounded, turns
+        self._own = own
+        self._options = {"rounded": rounded, "turns": turns, "free": free}
         self.opaque: tuple[str, ...] = ()
 
     def vectors(self, lows: Sequence[Any], highs: Sequence[Any]) -> list[Any]:
@@ -522,7 +593,7 @@ class Oracle:
     ) -> list[Any]:
         """The outputs, traceable and differentiable with respect to `highs`; `vectors` are those of `vectors()`."""
         own = self._own
-        promotion = Promotion(own=own, knobs=knobs, rounded=self._rounded, turns=self._turns)
+        promotion = Promotion(own=own, knobs=knobs, **self._options)
         promotion.vectors = list(vectors)
         args = [
             Dual(lo, None) if hi is None else Dual(None if own else lo, hi) for lo, hi in zip(lows, highs, strict=True)

@@ -8,7 +8,6 @@ many iterations are compiled after all.
 """
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,11 +18,7 @@ import numpy as np
 from jnn.gradcheck.oracle import jaxprs
 
 LONG = 20_000
-"""A loop of more equations than this is compiled at once, ..."""
-PATIENCE = 0.2
-"""... and any other when its evaluation has taken so many seconds altogether."""
-TURNS = 300
-"""A while loop that takes more iterations is compiled for the rest of them."""
+"""A loop is compiled as soon as it has evaluated, or is about to evaluate, so many equations altogether."""
 
 Values = list[Any]
 Step = Callable[[Values], Values]
@@ -203,12 +198,12 @@ def _scan(eqn: Any, used: Sequence[bool]) -> Step:
     shapes = [(v.aval.shape, v.aval.dtype) if w else None
               for v, w in zip(eqn.outvars[n_carry:], wanted[n_carry:], strict=True)]  # fmt: skip
 
-    compiled, spent = _by_jax(eqn), [0.0]
+    compiled, done = _by_jax(eqn), [0]
 
     def run(values: Values) -> Values:
-        if spent[0] > PATIENCE:
+        done[0] += length * plan.weight
+        if done[0] > LONG:
             return compiled(values)
-        started = time.perf_counter()
         consts, carry, xs = values[:n_consts], values[n_consts : n_consts + n_carry], values[n_consts + n_carry :]
         ys = [None if s is None else np.empty(*s) for s in shapes]
         for k in range(length - 1, -1, -1) if reverse else range(length):
@@ -217,7 +212,6 @@ def _scan(eqn: Any, used: Sequence[bool]) -> Step:
             for y, value in zip(ys, out[n_carry:], strict=True):
                 if y is not None:
                     y[k] = value
-        spent[0] += time.perf_counter() - started
         return [*carry, *ys]
 
     return run
@@ -228,19 +222,15 @@ def _while(eqn: Any, used: Sequence[bool]) -> Step:
     going, body = Plan(eqn.params["cond_jaxpr"]), Plan(eqn.params["body_jaxpr"])
     if jaxprs.opened(eqn.params["cond_jaxpr"])[0].outvars[0].aval.ndim or any(_extended(v.aval) for v in eqn.invars):
         return _by_jax(eqn)  # the loop of a vmap
-    rest, spent = _by_jax(eqn), [0.0]
+    rest, done = _by_jax(eqn), [0]
 
     def run(values: Values) -> Values:
-        if spent[0] > PATIENCE:
-            return rest(values)
-        started = time.perf_counter()
         cond, consts, state = values[:n_cond], values[n_cond : n_cond + n_body], values[n_cond + n_body :]
-        for _ in range(TURNS):
+        while done[0] <= LONG:
+            done[0] += going.weight + body.weight
             if not going(*cond, *state)[0]:
-                spent[0] += time.perf_counter() - started
                 return state
             state = body(*consts, *state)
-        spent[0] += PATIENCE  # it has many iterations
         return rest([*cond, *consts, *state])
 
     return run

@@ -148,16 +148,28 @@ def test_what_no_output_needs_is_left_out():
     assert not calls
 
 
-def test_a_loop_that_takes_long_is_compiled(monkeypatch):
+def test_a_loop_of_many_equations_is_compiled_and_no_clock_decides(monkeypatch):
     jaxpr, _ = jaxprs.trace(lambda x: jax.tree.leaves(carried(x)), V)
     plan = Plan(jaxpr)
     first = plan(V)
-    monkeypatch.setattr(numerical, "PATIENCE", -1.0)
-    for a, b in zip(first, plan(V), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-13)
-    monkeypatch.setattr(numerical, "LONG", 3)
-    for a, b in zip(first, Plan(jaxpr)(V), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-13)
-    monkeypatch.setattr(numerical, "TURNS", 2)
+    compiled = []
+    quick = numerical.quick
+    monkeypatch.setattr(numerical, "quick", lambda fun: lambda values: compiled.append(1) or quick(fun)(values))
+    for limit, expected in ((10**6, 0), (3, 1)):
+        monkeypatch.setattr(numerical, "LONG", limit)
+        compiled.clear()
+        for a, b in zip(first, Plan(jaxpr)(V), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-13)
+        assert len(compiled) == expected
     many, _ = jaxprs.trace(lambda x: jax.tree.leaves(counted(x)), V)
+    monkeypatch.setattr(numerical, "LONG", 10)  # in the middle of the loop
+    compiled.clear()
     np.testing.assert_allclose(Plan(many)(V)[1], V * 1.1**5, rtol=1e-13)
+    assert len(compiled) == 1
+    # A loop that runs again and again is compiled once it has evaluated as many equations altogether.
+    monkeypatch.setattr(numerical, "LONG", 80)
+    compiled.clear()
+    again = Plan(jaxpr)
+    for _ in range(4):
+        again(V)
+    assert 0 < len(compiled) < 4
