@@ -24,7 +24,7 @@ from jnn.gradcheck.judgement.setting import Setting, flats
 from jnn.gradcheck.oracle import directions, float64, jaxprs, reference
 from jnn.gradcheck.oracle.float64 import Oracle, Program
 from jnn.gradcheck.oracle.implicit import Implicit
-from jnn.gradcheck.oracle.numbers import EPS64, eps_of, largest, parts, reals, tiny_of
+from jnn.gradcheck.oracle.numbers import EPS64, eps_of, largest, parts, tiny_of
 from jnn.gradcheck.oracle.rewrite import silenced, without_rules
 from jnn.gradcheck.report import Check
 

@@ -17,7 +17,6 @@ from jnn.gradcheck.oracle.implicit import Implicit
 from jnn.gradcheck.oracle.numbers import EPS64, eps_of, largest, parts, reals
 from jnn.gradcheck.report import Check
 
-
 TRIES = 16
 """Simulations of rounding, where some of them take another branch."""
 
