@@ -6,6 +6,7 @@ returns without it, it commutes with jit and vmap, and it does not depend on whi
 Where it can be, it is evaluated in float64 for this, in which the casts on its way change nothing.
 """
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
@@ -199,13 +200,12 @@ class _Contract:
             high, knobs = reference.variation(d, s.options.seed, k)
             return _products(w, d.rule64_push(high, v, knobs)[1]), _products(v, d.rule64(high, w, knobs)[1])
 
-        wide = s.promoted
-        try:
-            forward, reverse = both(0) if wide else (np.zeros(0), np.zeros(0))
-        except Exception:  # the pushforward holds something that cannot be evaluated in float64
-            wide = False
-        if not wide:
-            forward, reverse = _products(w, d.rule_push(d.lows, v)[1]), _products(v, d.rule(d.lows, w)[1])
+        terms: tuple[np.ndarray, np.ndarray] | None = None
+        if s.promoted:
+            with contextlib.suppress(Exception):  # the pushforward holds something that cannot be evaluated in float64
+                terms = both(0)
+        wide = terms is not None
+        forward, reverse = terms or (_products(w, d.rule_push(d.lows, v)[1]), _products(v, d.rule(d.lows, w)[1]))
         gap = abs(forward.sum() - reverse.sum())
         size = np.abs(forward).sum() + np.abs(reverse).sum()
         room = size * (2.0**20 * EPS64 if wide else 256 * max(s.grain, s.coarse))

@@ -84,31 +84,27 @@ def _probe(setting: Setting, v: list[Any], rule: list[np.ndarray], *, autodiff: 
             d.truth_push(d.highs, v, reference.plain_knobs())
         except Exception:  # the primal has no forward mode: a callback, a kernel
             autodiff = False
-    if not autodiff:
-        truth, slack = reference.Line(d, v, scaled=False).tangents()
-        if not all(np.all(np.isfinite(b)) for b in slack):
-            raise FloatingPointError("no step of differences resolves the tangent")
-        made = [
-            Comparison(np.dtype(o.dtype), r, None, truth[j], np.zeros(r.shape), largest(truth[j]), slack=slack[j],
-                       coarse=setting.coarse, grain=setting.grain, tolerance=setting.options.tolerance)
-            for j, (o, r) in enumerate(zip(setting.problem.outputs, rule, strict=True))
-        ]  # fmt: skip
-        return made, "differences"
     truth: list[np.ndarray] = []
     rule64: list[np.ndarray] | None = None
     wide = setting.low_precision and _widens(setting, v)
     noise = [np.zeros(r.shape) for r in rule]
+    slacks: list[Any] = []
+    if not autodiff:
+        truth, slacks = reference.Line(d, v, scaled=False).tangents()
+        if not all(np.all(np.isfinite(b)) for b in slacks):
+            raise FloatingPointError("no step of differences resolves the tangent")
     for k in range(setting.variations + 1):
         high, knobs = reference.variation(d, seed, k)
-        t = flats(d.truth_push(high, v, knobs)[1])
+        t = flats(d.truth_push(high, v, knobs)[1]) if autodiff else truth
         r64 = flats(d.rule64_push(high, v, knobs)[1]) if wide else None
         if k == 0:
             truth, rule64 = t, r64
             continue
         for j, n in enumerate(noise):
             grow(n, (truth[j], t[j]), (rule64[j], r64[j]) if r64 and rule64 else None)
-    slacks = _loop_slack(setting, v, truth)
-    if d.truth_push.opaque or (wide and d.rule64_push.opaque):
+    if autodiff:
+        slacks = _loop_slack(setting, v, truth)
+    if (autodiff and d.truth_push.opaque) or (wide and d.rule64_push.opaque):
         rule64 = None
     made = [
         Comparison(np.dtype(o.dtype), r, None if rule64 is None else rule64[j], truth[j], noise[j],
@@ -118,7 +114,7 @@ def _probe(setting: Setting, v: list[Any], rule: list[np.ndarray], *, autodiff: 
     ]  # fmt: skip
     if setting.low_precision and any(c.arithmetic_wrong().any() for c in made):
         made = with_rounding(setting, made, v, push=True)
-    return made, "autodiff"
+    return made, "autodiff" if autodiff else "differences"
 
 
 def _widens(setting: Setting, v: Sequence[Any]) -> bool:

@@ -227,7 +227,7 @@ def with_rounding(
     with contextlib.suppress(Exception):
         made = _beside_naive(made, d.naive_push if push else d.naive, points, w)
     # Where the formula is wrong, rounding is beside the point.
-    if setting.promoted and _unexplained(made):
+    if any(c.rule64 is not None for c in made) and _unexplained(made):
         made = _beside_rounded(setting, made, d.rounded_push if push else d.rounded, w)
     if not setting.sums_coarsely and (_unexplained(made) or any(map(_partly_wrong, made))):
         with contextlib.suppress(Exception):
