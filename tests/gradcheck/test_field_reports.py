@@ -103,6 +103,64 @@ def test_low_precision_accumulation_fails_and_the_allowance_is_told():
     assert right.leaves[1].detectable < right.leaves[1].detectable_rounding < 0.05
 
 
+def in_pairs(t):
+    while t.shape[0] > 1:
+        t = t[0::2] + t[1::2]
+    return t[0]
+
+
+SUMS = {
+    "lax.reduce": lambda t: lax.reduce(t, bf16(0), lax.add, (0,)),
+    "cumsum": lambda t: jnp.cumsum(t, 0)[-1],
+    "pairs": in_pairs,
+    "scatter": lambda t: jnp.zeros_like(t[:1]).at[jnp.zeros(t.shape[0], int)].add(t)[0],
+}
+"""Sums in the dtype of the terms."""
+
+
+def biased(summed):
+    """x + b in bfloat16, with the bias's gradient summed in one way or another."""
+    return pulled(lambda x, b: x + b.astype(bf16)[None], lambda g, x, b: (g, summed(g).astype(f32)))
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_coarse_sums_of_any_form_fail(name):
+    x, b = numbers(1024, 8).astype(bf16), numbers(8)
+    report = check(biased(SUMS[name]), x, b, power=False)
+    assert report.verdict == "fail"
+    assert [leaf.verdict for leaf in report.leaves] == ["pass", "fail"]
+
+
+def recomputed(fun):
+    """`fun` with the rule that differentiates it once more, as checkpoints do."""
+    return pulled(fun, lambda g, *args: jax.vjp(fun, *args)[1](g))
+
+
+@pytest.mark.parametrize("made", [lambda fun: fun, recomputed], ids=["no rule", "recomputed"])
+def test_sums_that_jax_makes_are_no_fault_of_a_rule(made):
+    """The transpose of a broadcast sums in the dtype of the cotangent, whoever asks for it."""
+
+    def fun(x, b):
+        return jax.nn.silu(x + b.astype(bf16)[None])
+
+    report = check(made(fun), numbers(2048, 8).astype(bf16), numbers(8), power=False)
+    assert report.verdict == "pass", str(report)
+
+
+def test_a_relu_in_low_precision_takes_the_branch_that_rounding_decides():
+    """Of 1,024 numbers some are zero in bfloat16, or of another sign than in float64."""
+    x, w, b = numbers(128, 8, seed=1).astype(bf16), numbers(8, 8, seed=2), numbers(8, seed=3)
+
+    def layer(factor):
+        rule = pulled(lambda a: jnp.maximum(a, 0), lambda g, a: (jnp.where(a > 0, bf16(factor) * g, 0),))
+        return lambda x, w, b: rule(x @ w.astype(bf16) + b.astype(bf16)[None])
+
+    for fun in (lambda x, w, b: jax.nn.relu(x @ w.astype(bf16) + b.astype(bf16)[None]), layer(1.0)):
+        report = check(fun, x, w, b, power=False)
+        assert report.verdict == "pass", str(report)
+    assert check(layer(1.25), x, w, b, power=False).verdict == "fail"
+
+
 def test_few_rows_summed_in_low_precision_fail():
     """Of a scale, whose terms are rounded as well: so much may be off that single elements prove nothing."""
 
@@ -227,6 +285,55 @@ def test_a_while_loop_without_reverse_mode(options):
         rule = pushed(bessel, lambda args, tangents, k=factor: f32(k) * bessel_slope(*args) * tangents[0])
         report = check(rule, jnp.array([0.5, 1.0, 2.0], f32), power=False, **options)
         assert report.verdict == verdict, str(report)
+
+
+def bessel_pushed(x):
+    """The derivative by the primal's own recurrence."""
+    return jax.jvp(bessel, (x,), (jnp.ones_like(x),))[1]
+
+
+OWN_LOOPS = {
+    "jvp of the primal": lambda k: pushed(bessel, lambda args, t: f32(k) * jax.jvp(bessel, args, t)[1]),
+    "pushforward by its loop": lambda k: pushed(bessel, lambda args, t: f32(k) * bessel_pushed(*args) * t[0]),
+    "pullback by its loop": lambda k: pulled(bessel, lambda g, x: (f32(k) * g * bessel_pushed(x),)),
+    "pullback by another loop": lambda k: pulled(bessel, lambda g, x: (f32(k) * g * bessel_slope(x),)),
+}
+
+
+@pytest.mark.parametrize("name", OWN_LOOPS)
+def test_order_two_of_a_derivative_with_a_loop_of_its_own(name):
+    """Reverse mode over it there is none, and forward mode is."""
+    x = jnp.array([2.5, 5.0, 10.0], f32)
+    right = check(OWN_LOOPS[name](1.0), x, order=2, power=False)
+    assert right.verdict == "pass", str(right)
+    assert check(OWN_LOOPS[name](1.01), x, order=2, power=False).verdict == "fail"
+    # The reference is of no use here, and what the recurrence amplifies is still no fault.
+    report = check(OWN_LOOPS[name](1.0), x, residual=lambda y, x: y - bessel(x), power=False)
+    assert report.verdict == "pass", str(report)
+
+
+def test_order_two_that_does_not_exist_is_inconclusive():
+    """A right gradient that JAX cannot differentiate."""
+    shape = jax.ShapeDtypeStruct((3,), f32)
+    rule = pulled(jnp.sin, lambda g, x: (g * jax.pure_callback(lambda v: np.cos(v), shape, x),))
+    report = check(rule, jnp.array([0.2, 1.0, 2.0], f32), order=2, power=False)
+    assert report.verdict == "inconclusive", str(report)
+    assert "cannot be differentiated" in str(report)
+
+
+def recurrence(x):
+    """j₃ by the recurrence upward, which is unstable for small x."""
+    first = jnp.sin(x) / x
+    start = (first, first / x - jnp.cos(x) / x)
+    return lax.fori_loop(1, 3, lambda k, s: (s[1], (2 * k + 1) / x * s[1] - s[0]), start)[1]
+
+
+def test_an_unstable_recurrence_is_neither_wrong_nor_a_kink():
+    """Rounding that it amplifies, also in float64, is neither a broken adjoint nor a one-sided derivative."""
+    rule = pushed(recurrence, lambda args, t: jax.jvp(recurrence, args, t)[1])
+    for x in (jnp.array([0.01, 0.1, 9.0], bf16), jnp.array([0.004, 0.1, 9.0], f32)):
+        report = check(rule, x, power=False)
+        assert report.verdict in ("pass", "inconclusive"), str(report)
 
 
 def test_a_residual_of_several_unknowns():
