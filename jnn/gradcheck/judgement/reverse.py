@@ -221,8 +221,9 @@ def with_rounding(
     """
     d = setting.derivatives
     made = [dataclasses.replace(c, suspect=bool(setting.sums_coarsely)) for c in made]
-    # Autodiff of a solver that has not converged says nothing about the implicit function.
-    points = _beside(setting) if setting.options.residual is None else []
+    # Autodiff of a solver that has not converged says nothing about the implicit function, and that of a primal which
+    # still holds the rule is the rule.
+    points = _beside(setting) if setting.options.residual is None and not d.kept else []
     # Where the primal has no derivative of this kind in JAX, there is nothing to calibrate with.
     with contextlib.suppress(Exception):
         made = _beside_naive(made, d.naive_push if push else d.naive, points, w)
