@@ -60,6 +60,25 @@ SCANNED = (
 
 # Of the lists, by library.
 LISTED = (
+    Explanation("jax.scipy.linalg.hessenberg", "*", "theirs", "has no derivative in JAX"),
+    Explanation("jax.scipy.linalg.sqrtm", "*", "theirs", "has no derivative in JAX: the Schur decomposition has none"),
+    Explanation("jax.scipy.stats.beta.cdf", "*", "theirs", "raises by a and b, as betainc does"),
+    Explanation("jax.lax.betainc", "*", "theirs", "raises by a and b"),
+    *(
+        Explanation(
+            f"jax.random.{name}",
+            "*",
+            "deliberate",
+            "implicit reparameterization: an estimate whose mean is right, not the derivative of the draw with this key",
+        )
+        for name in ("gamma", "loggamma", "beta", "dirichlet", "chisquare", "t")
+    ),
+    Explanation(
+        "jax.experimental.ode.odeint",
+        "*",
+        "theirs",
+        "the adjoint takes adaptive steps of its own: neither it nor its linearity is better than the tolerance",
+    ),
     Explanation(
         "optax.perturbations.make_perturbed_fun",
         "*",
