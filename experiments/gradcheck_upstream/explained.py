@@ -69,7 +69,7 @@ LISTED = (
             f"jax.random.{name}",
             "*",
             "deliberate",
-            "implicit reparameterization: an estimate whose mean is right, not the derivative of the draw with this key",
+            "implicit reparameterization: right in the mean, not the derivative of the draw with this key",
         )
         for name in ("gamma", "loggamma", "beta", "dirichlet", "chisquare", "t")
     ),
