@@ -102,7 +102,7 @@ class Model:
         if self.posterior is None:
             found = self._predicted(_moments, x)
         else:
-            means, variances = self._member_moments(x)
+            means, variances = self.member_moments(x)
             mean = means.mean(axis=0)
             found = Moments(mean, variances.mean(axis=0) + ((means - mean[None]) ** 2).mean(axis=0))
         return Moments(self._undone(found.mean), found.variance * np.square(scale))
@@ -118,7 +118,7 @@ class Model:
         if not 0 < coverage < 1:
             raise ValueError(f"expected coverage between 0 and 1, got {coverage}")
         self._target_scale()
-        found = self._member_moments(x)
+        found = self.member_moments(x)
         means, variances = (np.asarray(leaf, np.float64) for leaf in found)
         ends = mixture_quantiles(means, np.sqrt(variances), ((1 - coverage) / 2, (1 + coverage) / 2))
         like = found[0].dtype
@@ -132,8 +132,8 @@ class Model:
             raise ValueError(f"expected targets that were standardized or not transformed, got {target}")
         return 1.0 if target is None else target.scale
 
-    def _member_moments(self, x: Any) -> tuple[Any, Any]:
-        """Means and variances of the members, on the scale that they were trained on."""
+    def member_moments(self, x: Inputs) -> tuple[Any, Any]:
+        """Mean and variance of the target given each member, on the scale that they were trained on."""
         if self.posterior is None:
             return self._predicted(_member_moments, x)
         posteriors = _flattened(self.posterior, len(self.members))

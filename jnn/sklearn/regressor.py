@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import check_array, column_or_1d
+from sklearn.utils.validation import check_array, check_is_fitted, column_or_1d
 
 from jnn.likelihoods import Gaussian, Poisson
 from jnn.model import Model
@@ -102,15 +102,28 @@ class MLPRegressor(RegressorMixin, MLP):
         return (*hidden, {**last, "b": moved}) if self._log_unit.any() else params
 
     def _measure(self, z: np.ndarray, y: np.ndarray, held_out: np.ndarray | None) -> None:
-        """The noise, if the likelihood has a fixed one: residuals of examples that a member has not trained on."""
+        """The noise, if the likelihood has a fixed one, and how far intervals must reach.
+
+        Both from residuals of examples that a member has not trained on (without such, the noise from all examples).
+        For intervals in units of the deviation that was predicted: the noise, or the likelihood's own for each input.
+        """
         self.noise_: np.ndarray | None = None
-        if not isinstance(self.likelihood_, Gaussian):
+        self._residuals: np.ndarray | None = None
+        fixed = isinstance(self.likelihood_, Gaussian)
+        if held_out is None and not fixed:
             return
-        means = Model(self.network_, self.likelihood_, self.params_).member_means(z)
-        squares = np.square(np.asarray(means, np.float64) - y)
+        try:
+            means, variances = Model(self.network_, self.likelihood_, self.params_).member_moments(z)
+        except NotImplementedError:  # a likelihood of the user's own without a variance
+            return
+        away = (np.asarray(means, np.float64) - y * np.exp(self._log_unit)) * self._unit
+        away = away if fixed else away / (np.sqrt(np.asarray(variances, np.float64)) * self._unit)
         if held_out is not None:
-            squares = [own[rows[rows >= 0]] for own, rows in zip(squares, held_out, strict=True)]
-        self.noise_ = np.sqrt(np.mean(np.concatenate(list(squares)), axis=0)) * self._unit
+            away = [own[rows[rows >= 0]] for own, rows in zip(away, held_out, strict=True)]
+        away = np.concatenate(list(away))
+        self.noise_ = np.sqrt(np.mean(np.square(away), axis=0)) if fixed else None
+        away = np.abs(away) if self.noise_ is None else np.abs(away) / np.where(self.noise_ > 0, self.noise_, 1.0)
+        self._residuals = None if held_out is None else np.sort(away, axis=0)
 
     @property
     def _unit(self) -> Any:
@@ -135,6 +148,38 @@ class MLPRegressor(RegressorMixin, MLP):
         if variance is None:
             return mean
         return mean, np.sqrt(variance[:, 0] if self._flat else variance).astype(self._dtype)
+
+    def predict_interval(self, X: Any, coverage: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
+        """The lower and the upper ends, each `(n,)` or `(n, K)`, of intervals that hold a share of new targets.
+
+        They reach as far from the mean as the examples that each member has held out were from what that member said of
+        them, the ⌈coverage · (N + 1)⌉-th nearest of N: cross-conformal prediction, which holds whatever the noise is,
+        as long as new examples are like the old ones. In units of the deviation (see `predict`): that of the noise for
+        the examples held out, or the likelihood's own for each input; for `X` the members' disagreement on top, so that
+        intervals are wider where there were few examples. Of every target by itself.
+
+        Args:
+            X: inputs.
+            coverage: between 0 and 1; N / (N + 1) at most.
+
+        Raises:
+            ValueError: if nothing was held out, or too few for this coverage.
+
+        Source: Vovk, "Cross-conformal predictors", 2015; Barber, Candès, Ramdas, Tibshirani, "Predictive inference with
+        the jackknife+", 2021 (with the members' mean in the middle).
+        """
+        check_is_fitted(self, "params_")
+        if self._residuals is None:
+            raise ValueError("no examples were held out to measure intervals by: train with early_stopping=True, say")
+        count = len(self._residuals)
+        place = int(np.ceil(coverage * (count + 1)))
+        if not 0 < coverage < 1 or place > count:
+            raise ValueError(f"expected coverage between 0 and {count / (count + 1):.4g}, as {count} examples allow")
+        reach = self._residuals[place - 1]
+        mean, deviation = self.predict(X, return_std=True)
+        half = (reach[0] if self._flat else reach) * deviation
+        lower = mean - half
+        return np.maximum(lower, 0) if isinstance(self.likelihood_, Poisson) else lower, mean + half
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -95,6 +95,45 @@ def test_the_deviation_covers_the_targets() -> None:
     assert 0.25 < deviation.mean() < 0.45
 
 
+def test_intervals_cover_what_is_asked(tmp_path) -> None:
+    """Noise that is not normal; where its width is learned, everywhere alike."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-2, 2, (900, 1))
+    width = np.where(x[:, 0] > 0, 1.0, 0.2)
+    y = np.sin(2 * x[:, 0]) + width * (rng.exponential(size=900) - 1)
+    train, test = slice(0, 400), slice(400, 900)
+    plain = MLPRegressor(**SMALL).fit(x[train], y[train])
+    learned = MLPRegressor(likelihood=likelihoods.HeteroscedasticGaussian(), **SMALL).fit(x[train], y[train])
+    for model in (plain, learned):
+        for asked in (0.5, 0.9):
+            lower, upper = model.predict_interval(x[test], asked)
+            # Of 500 targets, and as many as 400 residuals know: three standard errors of each.
+            assert np.mean((lower <= y[test]) & (y[test] <= upper)) == pytest.approx(asked, abs=0.1)
+    reach = upper - lower
+    assert reach[x[test][:, 0] > 0.3].mean() > 2 * reach[x[test][:, 0] < -0.3].mean()
+    again = _saved(plain, tmp_path)
+    np.testing.assert_array_equal(again.predict_interval(x, 0.9), plain.predict_interval(x, 0.9))
+    for wrong in (0.0, 1.0, 0.999):
+        with pytest.raises(ValueError, match=r"between 0 and 0\.9975, as 400 examples allow"):
+            plain.predict_interval(x, wrong)
+
+
+def test_intervals_of_counts_and_of_several_targets() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(600, 2))
+    y = rng.poisson(20 * np.exp(0.5 * x[:, 0]))
+    counts = MLPRegressor(loss="poisson", **SMALL).fit(x[:300], y[:300])
+    lower, upper = counts.predict_interval(x[300:], 0.8)
+    assert np.mean((lower <= y[300:]) & (y[300:] <= upper)) == pytest.approx(0.8, abs=0.1)
+    assert (lower >= 0).all()
+    both = np.stack([x[:, 0] + rng.normal(size=600), 100 * rng.normal(size=600)], axis=1)
+    lower, upper = MLPRegressor(**SMALL).fit(x, both).predict_interval(x, 0.9)
+    assert lower.shape == (600, 2)
+    np.testing.assert_allclose((upper - lower).mean(axis=0) / [3.3, 330], 1, atol=0.15)  # 2 · 1.645 σ
+    with pytest.raises(ValueError, match="no examples were held out"):
+        quiet(MLPRegressor(max_iter=2, hidden_layer_sizes=8), x, y).predict_interval(x)
+
+
 def test_a_variance_that_is_learned() -> None:
     rng = np.random.default_rng(0)
     x = rng.uniform(-1, 1, (400, 1))
