@@ -71,7 +71,11 @@ class MLP(Saved, BaseEstimator):
     """The parameters of both estimators, and everything that does not depend on what the targets are."""
 
     # What they may be and what they are. Whatever is wrong with one is said by `fit`, as everywhere in scikit-learn.
-    solver: Annotated[Any, StrOptions({"adam", "sgd", "lbfgs"}), '"adam", "sgd", or "lbfgs" (full batch).'] = "adam"
+    solver: Annotated[
+        Any,
+        StrOptions({"adam", "sgd", "lbfgs", "lm"}),
+        '"adam", "sgd", "lbfgs", or "lm" (Levenberg-Marquardt).',
+    ] = "adam"
     alpha: Annotated[
         Number, "γ, weight decay, beside the sum of weighted errors; if chosen here, the scale of weights is no matter."
     ] = AUTO
@@ -507,9 +511,9 @@ def _mean_by_epoch(curves: Any, epochs: int) -> list[float]:
 
 
 def _streams(estimator: MLP) -> bool:
-    if estimator.solver == "lbfgs" and estimator.optimizer is None:
+    if estimator.solver in ("lbfgs", "lm") and estimator.optimizer is None:
         raise AttributeError(
-            "no partial_fit with solver='lbfgs', which needs all examples at once: use 'adam' or 'sgd'"
+            f"no partial_fit with solver={estimator.solver!r}, which needs all examples at once: use 'adam' or 'sgd'"
         )
     return True
 

@@ -13,8 +13,9 @@ import optax
 import optax.contrib
 
 from jnn import schedules
+from jnn.networks import fan_in_normal, nguyen_widrow
 from jnn.networks.base import Hidden
-from jnn.optimizers import Optimizer, adam, parametrized, steepest_descent
+from jnn.optimizers import Optimizer, adam, levenberg_marquardt, parametrized, steepest_descent, takes_curvature
 from jnn.training import Settings, stopping
 from jnn.training.splitting import held_out_count
 from jnn.training.structure import COARSE, rounded_up
@@ -141,14 +142,17 @@ def _as_in_scikit_learn(
     held_out = round(validation * examples) if isinstance(validation, float) else 0
     batch_size = min(int(given["batch_size"] or 200), examples)
     rule, patience = None, given["n_iter_no_change"]
-    if not streaming and patience != math.inf:
+    optimizer = given["optimizer"] or _solver(given, -(-(examples - held_out) // batch_size), batch_size, tol)
+    whole = takes_curvature(optimizer)  # all examples a step, and ends of its own: steps that fail say nothing
+    if not streaming and patience != math.inf and not (whole and validation is None):
         watched = "train" if validation is None else "validation"
         rule = stopping.Patience(int(patience) + 2 * _reductions(given), tol, watched)
     return {
-        "optimizer": given["optimizer"] or _solver(given, -(-(examples - held_out) // batch_size), batch_size, tol),
+        "optimizer": optimizer,
         "epochs": 1 if streaming else int(given["max_iter"]),
-        "batch_size": batch_size,
+        "batch_size": None if whole else batch_size,
         "stopping": rule,
+        "initializer": nguyen_widrow if whole else fan_in_normal,
     }
 
 
@@ -164,6 +168,8 @@ def _reductions(given: Mapping[str, Any]) -> int:
 def _solver(given: Mapping[str, Any], steps: int, batch_size: int, tol: float) -> Any:
     """The solver's update rule, without its alternatives' numbers."""
     rate = float(given["learning_rate_init"])
+    if given["solver"] == "lm":
+        return levenberg_marquardt()
     if given["solver"] == "adam":
         return adam(rate, given["beta_1"], given["beta_2"], given["epsilon"])
     momentum, nesterov = float(given["momentum"]), bool(given["nesterovs_momentum"])

@@ -634,3 +634,23 @@ def test_the_tolerance_is_about_targets_as_they_are() -> None:
         for scale, tol in ((1, 0.01), (64, 0.01 * 4096), (64, 0.01))
     }
     assert epochs[1, 0.01] == epochs[64, 0.01 * 4096] < epochs[64, 0.01]
+
+
+def test_levenberg_marquardt_fits_a_smooth_curve_in_a_few_steps() -> None:
+    x = np.linspace(-1, 1, 41)[:, None]
+    y = np.sin(np.pi * x[:, 0])
+    settings = {"hidden_layer_sizes": 5, "activation": "tanh", "alpha": 0, "max_iter": 60, "random_state": 0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = MLPRegressor(solver="lm", **settings).fit(x, y)
+    assert model.score(x, y) > 0.99999
+    assert (np.diff(model.loss_curve_) <= 0).all()
+    assert not hasattr(model, "partial_fit")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        own = MLPRegressor(optimizer=jnn.levenberg_marquardt(), **settings).fit(x, y)
+    np.testing.assert_array_equal(own.predict(x), model.predict(x))
+    stopped = MLPRegressor(solver="lm", **settings | {"early_stopping": True, "n_iter_no_change": 3, "max_iter": 200})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        assert stopped.fit(x, y).validation_scores_ is not None
