@@ -207,6 +207,19 @@ class Model:
         """Whether a transform has the ensemble's axes, so that each member has its own."""
         return any(len(t.shape) > 1 for t in (*self.transforms, self.target_transform) if t is not None)
 
+    def __str__(self) -> str:
+        """What it takes, what it is, and what it says, in lines."""
+        columns = [f"{self.inputs} columns"]
+        if self.table is not None:
+            named = zip(self.table.names or (f"column {n}" for n in range(self.inputs)), self.table.counts, strict=True)
+            columns = [f"{name} ({count} categories)" if count else name for name, count in named]
+        before = [", ".join(columns), *(type(transform).__name__ for transform in self.transforms)]
+        after = [str(self.likelihood)]
+        if self.target_transform is not None:
+            after.append(f"{type(self.target_transform).__name__} undone")
+        several = f"{int(np.prod(self.members))} members of" if self.members else "one network of"
+        return "\n".join([" → ".join(before), several, str(self.network), " → ".join(after)])
+
     def __getstate__(self) -> dict[str, Any]:
         """The fields, without what was computed from them."""
         return {name: getattr(self, name) for name in self.__dataclass_fields__}

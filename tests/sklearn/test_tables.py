@@ -99,6 +99,17 @@ def test_the_encoding_goes_into_files_and_graphs(model: MLPClassifier, tmp_path)
     np.testing.assert_allclose(got[:, 0], model.predict_proba(new)[:, 1], atol=1e-6)  # float32
 
 
+def test_a_model_prints_what_it_takes_and_says(model: MLPClassifier) -> None:
+    first, second, *network, last = str(model.as_model()).splitlines()
+    assert first == "age, city (3 categories), size (2 categories), paid → Encode → Standardize → Clip"
+    assert second == "2 members of"
+    assert network == str(model.network_).splitlines()
+    assert last == "Bernoulli()"
+    regressor = MLPRegressor(**SMALL).fit(np.eye(4), np.arange(4.0))
+    assert str(regressor.as_model()).startswith("4 columns → Encode")
+    assert str(regressor.as_model()).endswith("Gaussian(s=1.0) → Standardize undone")
+
+
 def feed(session, table):
     """A table as a graph's inputs."""
     kinds = {column.name: object if "string" in column.type else "float32" for column in session.get_inputs()}
