@@ -344,7 +344,7 @@ def _evidence(problem: _Problem, params: Params, gamma: float) -> _Evidence:
 # --- leverages
 
 
-def leverages(ensemble: ensembles.Ensemble, x: Inputs, y: Targets, *, weight_decay: float = 0.1) -> Model:
+def leverages(ensemble: ensembles.Ensemble, x: Inputs, y: Targets, *, weight_decay: float = 0.01) -> Model:
     """An ensemble whose variance grows where its members saw no examples, by their leverages.
 
         Var[y | x] = 1/M Σ_m σ² (1 + h_m(x)) + spread of the means,   h_m(x) = J_m(x) (G_m + γ)⁻¹ J_m(x)ᵀ
@@ -356,7 +356,8 @@ def leverages(ensemble: ensembles.Ensemble, x: Inputs, y: Targets, *, weight_dec
         ensemble: from `jnn.ensembles.fit`, with a `Gaussian` likelihood, and examples held out of each member's.
         x: all the inputs it was given.
         y: their targets.
-        weight_decay: γ > 0: what is assumed of weights that the examples do not determine.
+        weight_decay: γ > 0: what is assumed of weights that the examples do not determine. The smaller, the wider in
+            gaps; where there are examples it hardly matters.
 
     Raises:
         ValueError: for another likelihood, for an ensemble of several widths, or if nothing was held out.
