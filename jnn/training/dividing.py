@@ -9,6 +9,7 @@ a device, then between devices d and d ⊕ 1, d ⊕ 2, d ⊕ 4, ...; so the resu
 """
 
 import functools
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -81,6 +82,30 @@ class Division:
         return jax.make_array_from_callback(shape, sharding, lambda index: take(parts[(index or ())[:3]]))
 
 
+def together(division: Division | None, *values: int) -> tuple[int, ...]:
+    """What the hosts decide at a visit, the same on all of them: the largest value that any of them has.
+
+    So Ctrl-C, a callback or the clock of one of them counts for all.
+    """
+    if division is None or not division.several_processes:
+        return values
+    from jax.experimental import multihost_utils
+
+    return tuple(np.max(multihost_utils.process_allgather(np.array(values)), axis=0).tolist())
+
+
+def check_alike(division: Division | None, problem: Mapping[str, str]) -> None:
+    """Raise ValueError unless all processes were given the same problem, in the words of `fingerprint`."""
+    numbers = [int(hashlib.blake2b(words.encode(), digest_size=3).hexdigest(), 16) for words in problem.values()]
+    largest, smallest = (together(division, *(sign * number for number in numbers)) for sign in (1, -1))
+    pairs = zip(problem, largest, smallest, strict=True)
+    if differ := [name for name, most, least in pairs if most != -least]:
+        raise ValueError(
+            f"expected the same call in every process, but {', '.join(differ)} differ. Rows that each process has of "
+            "its own make one array by jax.make_array_from_process_local_data, or are read by jnn.data"
+        )
+
+
 def divided(devices: Sequence[Any] | None, shards: int | None) -> Division | None:
     """The division that the arguments of `fit` ask for; None for none, as on one device.
 
@@ -89,11 +114,16 @@ def divided(devices: Sequence[Any] | None, shards: int | None) -> Division | Non
     """
     if devices is None and shards is None:
         return None
-    chosen = tuple(jax.devices()[:1] if devices is None else devices)
+    chosen = tuple(jax.local_devices()[:1] if devices is None else devices)
     if not chosen or len(set(chosen)) < len(chosen):
         raise ValueError(f"expected at least one device, and each once, as in devices=jax.devices(); got {chosen}")
     if len({device.platform for device in chosen}) > 1:
         raise ValueError(f"expected devices of one kind, got {sorted({device.platform for device in chosen})}")
+    if len(has := {device.process_index for device in chosen}) not in (1, jax.process_count()):
+        raise ValueError(
+            f"expected devices of all {jax.process_count()} processes, as jax.devices(), or of this one alone, as "
+            f"jax.local_devices(); got those of {sorted(has)}"
+        )
     if shards is None:
         return Division(chosen) if len(chosen) > 1 else None
     count = len(chosen)

@@ -18,6 +18,7 @@ from jnn.networks.base import leading_axes
 from jnn.optimizers import Optimizer, takes_curvature
 from jnn.training import checkpoints, dividing, program as programs, streaming, visiting
 from jnn.training.checkpoints import Checkpoints
+from jnn.training.dividing import Division
 from jnn.training.fingerprint import fingerprint
 from jnn.training.problem import Problem, aside, check_problem, lay_out
 from jnn.training.program import DIVERGED, RUNNING, Examples, Member, Program, Shared, State
@@ -51,6 +52,7 @@ class Watching(NamedTuple):
     callback: Callback | None
     every: int
     saved: checkpoints.Run
+    division: Division | None
 
 
 class DivergenceWarning(UserWarning):
@@ -169,8 +171,10 @@ def fit(
             return fingerprint(network=network, likelihood=likelihood, key=key, validation=validation, **examples,
                                **where, **others)  # fmt: skip
 
+        if division is not None and division.several_processes:
+            dividing.check_alike(division, described())
         with checkpoints.opened(checkpoint, described) as saved:
-            watching = Watching(chosen["progress"], callback, callback_every, saved)
+            watching = Watching(chosen["progress"], callback, callback_every, saved, division)
             result = _fit(program, shared, member, streamed, chosen, resume, watching)
     if not is_traced(result.state) and int(result.code) == DIVERGED:
         warnings.warn(
@@ -226,54 +230,58 @@ def _unwatched(advance: Advance, state: State, limit: int, watching: Watching) -
         raise ValueError(
             "progress, callback and checkpoint need a host to visit: not under jit, vmap or grad. Leave them out."
         )
-    return advance(state, jnp.asarray(limit))
+    return advance(state, np.asarray(limit, int))
 
 
 def _watched(
     advance: Advance, state: State, limit: int, pace: visiting.Pace, opaque: bool, watching: Watching
 ) -> tuple[State, str | None]:
     """Run in chunks of epochs, and between them look for Ctrl-C, move the bar, save and call back."""
-    done, saved, callback = int(state.epoch), watching.saved, watching.callback
+    done, saved, callback, division = int(state.epoch), watching.saved, watching.callback, watching.division
     begun, interruption = done, None
     with visiting.interruptible() as interrupted, visiting.bar(limit, "epochs", watching.progress) as show:
         # Compile before the first epoch is timed, and before it is too late to interrupt; and see whether an optimizer
         # of optax's closes over something that is traced.
         if pace.epochs == 0 or opaque:
-            state = jax.block_until_ready(advance(state, jnp.asarray(done)))
+            state = jax.block_until_ready(advance(state, np.asarray(done, int)))
             if is_traced(state):
                 return _unwatched(advance, state, limit, watching), None
         if saved.wanted and isinstance(advance, streaming.Run):
-            advance.visit = functools.partial(_left, saved, interrupted)
-        while done < limit and int(state.code) == RUNNING and not interrupted():
-            chunk = None if callback is None else watching.every
+            advance.visit = functools.partial(_left, watching, interrupted)
+        while done < limit and int(state.code) == RUNNING:
+            wanted = (pace.epochs or 1) if callback is None else watching.every
+            epochs, leave, due = dividing.together(division, wanted, interrupted(), saved.due())
+            if leave:
+                break
+            if due and done > begun:
+                saved.save(_to_save(advance, state))
             state = visiting.timed(
-                lambda epochs, done=done, state=state: advance(state, jnp.asarray(min(done + epochs, limit))),
+                lambda epochs, done=done, state=state: advance(state, np.asarray(min(done + epochs, limit), int)),
                 lambda state: int(state.epoch),
                 done,
                 pace,
-                chunk,
+                epochs,
             )
             done = int(state.epoch)
-            if saved.due():
-                saved.save(_to_save(advance, state))
             if show is not None and done > 0:
                 show(visiting.Seen(done, done, _risks(state)))
-            if callback is not None and done > 0 and callback(_snapshot(state)):
+            if callback is not None and done > 0 and any(dividing.together(division, bool(callback(_snapshot(state))))):
                 interruption = "the callback asked to stop"
                 break
-        else:
-            # Told even if the training was over before it was noticed: a caller with more to do may want to stop too.
-            interruption = INTERRUPTED if interrupted() else None
+        # Told even if the training was over before it was noticed: a caller with more to do may want to stop too.
+        if interruption is None and any(dividing.together(division, interrupted())):
+            interruption = INTERRUPTED
         if done > begun or interruption is not None:
             saved.save(_to_save(advance, state), last=True)
     return state, interruption
 
 
-def _left(saved: checkpoints.Run, interrupted: Callable[[], bool], state: State, within: streaming.Within) -> bool:
+def _left(watching: Watching, interrupted: Callable[[], bool], state: State, within: streaming.Within) -> bool:
     """Whether to leave an epoch half done; saves what is done of it where it is time to."""
-    if not interrupted() and saved.due():
-        saved.save((state, within))
-    return interrupted()
+    leave, due = dividing.together(watching.division, interrupted(), watching.saved.due())
+    if due and not leave:
+        watching.saved.save((state, within))
+    return bool(leave)
 
 
 def _to_save(advance: Advance, state: State) -> tuple[State, streaming.Within | None]:

@@ -68,7 +68,7 @@ def check_problem(
         raise TypeError(f"expected a likelihood, as jnn.likelihoods.Categorical(), got {likelihood!r}")
     x = as_numbers(examples.x, "x")
     dtype = _parameter_dtype(x, params)
-    with jax.default_device(jax.devices("cpu")[0]) if on_host else contextlib.nullcontext():
+    with jax.default_device(jax.local_devices(backend="cpu")[0]) if on_host else contextlib.nullcontext():
         checked = _checked(network, likelihood, Examples(x, *examples[1:]), dtype, "", on_host)
     own = fraction = None
     if isinstance(validation, tuple):

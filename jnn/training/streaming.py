@@ -5,6 +5,7 @@ mini-batches: while the device works on one, the host gathers the next and sends
 """
 
 import functools
+import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -134,7 +135,7 @@ class Run:
                     self.within = place
                     return state
             due = programs.is_due(program, shared, state)
-            risk = jnp.zeros((), program.dtype)
+            risk = np.zeros((), program.dtype)
             if bool(due):
                 risk = _validated(source, program, shared, member, state, done)
             state = _end(program, shared, member, state, done, total, due, risk)
@@ -189,7 +190,7 @@ def _validated(source: Source, program: Program, shared: Shared, member: Member,
             whole = np.pad(some, (0, size - len(some)), mode="edge")[None]
             examples = source.rows(program, whole)
             found.append(_risk(program, shared, member, done.params, examples, np.asarray(len(some), int)))
-    error, total = (sum(values, start=jnp.zeros((), values[0].dtype)) for values in zip(*found, strict=True))
+    error, total = (functools.reduce(operator.add, values) for values in zip(*found, strict=True))
     return (error / total).astype(program.dtype)
 
 

@@ -13,10 +13,13 @@ RNG = np.random.default_rng(8)
 X = RNG.normal(size=(150, 4))
 Y = (X[:, 0] > 0).astype(int) + (X[:, 1] > 1)
 NETWORK = mlp([4, 5, 3], shortcuts=True)
-train = functools.partial(
-    fit, NETWORK, Categorical(), epochs=5, batch_size=50, validation=0.2, weight_decay=0.1, optimizer=adam(0.02),
-    stopping=stopping.Patience(4), key=jax.random.key(0), weights=np.linspace(0.5, 2, 150),
-)  # fmt: skip
+
+
+def train(x, y, **more):
+    """Not a partial: a key, and so JAX, is made when it is called."""
+    settings = {"epochs": 5, "batch_size": 50, "validation": 0.2, "weight_decay": 0.1, "optimizer": adam(0.02)}
+    settings |= {"stopping": stopping.Patience(4), "weights": np.linspace(0.5, 2, 150), "key": jax.random.key(0)}
+    return fit(NETWORK, Categorical(), x, y, **settings | more)
 
 
 def hashed(result) -> str:
