@@ -41,6 +41,7 @@ ORDER = [
     "persistence",
     "sklearn",
     "plots",
+    "__main__",
 ]
 INDEPENDENT = {"compilation", "optimizers", "gradcheck"}  # know nothing of the rest
 
