@@ -39,6 +39,8 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
+from jnn.checks import floats
+
 Elementwise = Callable[[Array], Array]
 
 
@@ -62,10 +64,8 @@ class Activation:
 
     def __call__(self, a: ArrayLike) -> Float[Array, "..."]:
         """Return `h(a)`; Python numbers and integers are taken as floats, and complex ones are a TypeError."""
-        dtype = jnp.result_type(a, 0.0)
-        if not jnp.issubdtype(dtype, jnp.floating):
-            raise TypeError(f"{self.name}: expected real pre-activations, got {dtype}; pass real and imaginary parts.")
-        return self.h(jnp.asarray(a, dtype))
+        a = jnp.asarray(a, float) if isinstance(a, (int, float)) else floats(a, f"{self.name}'s pre-activations")
+        return self.h(a)
 
     def second_derivative(self, a: Float[Array, "..."]) -> Float[Array, "..."]:
         """Return h''(a); ValueError for an activation without it."""

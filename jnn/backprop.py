@@ -19,9 +19,10 @@ import numpy as np
 from jaxtyping import Array, Float, Num
 
 from jnn import objectives
+from jnn.checks import check_floating
 from jnn.likelihoods import Likelihood
 from jnn.networks import Network, Params
-from jnn.networks.base import as_rows, laid_out
+from jnn.networks.base import as_rows, laid_out, leading_axes
 
 Inputs = Num[Array | np.ndarray, "*batch d"]
 Targets = Num[Array | np.ndarray, "..."]
@@ -61,6 +62,7 @@ def value_and_grad(
     Source: slides "Backpropagation I" to "V", "Weight-decay".
     """
     objectives.check_reduction(reduction)
+    weight_decay = objectives.checked_decay(weight_decay)
     mask = objectives.decay_mask(network, likelihood) if mask is None else mask
 
     def evaluate(params: Params, x: Array, y: Array, weights: Array | None = None) -> tuple[Array, Params]:
@@ -136,6 +138,7 @@ def apply(network: Network, params: Params, x: Inputs) -> Float[Array, "*batch K
 
     The cotangent that reaches the outputs is their δ; it is propagated to the weights and to `x`.
     """
+    leading_axes(network, params, lead=())
     columns, batch = network.columns(params, x)
     return as_rows(_apply(network, params, columns), batch)
 
@@ -156,4 +159,9 @@ def differentiable(
         return (jax.tree.map(lambda g: cotangent * g, grads),)
 
     value.defvjp(lambda params: value_and_gradient(params, *batch), backward)
-    return value
+
+    def checked(params: Params) -> Array:
+        check_floating(params, "weights")
+        return value(params)
+
+    return checked

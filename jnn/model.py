@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
+from jnn.checks import real_array
 from jnn.likelihoods import Likelihood, OneHot
 from jnn.networks import Network, Params
 from jnn.networks.base import leading_axes
@@ -155,7 +156,7 @@ class Model:
         if self.table is not None and (is_table(x) or (self.table.has_categories and not isinstance(x, jax.Array))):
             x = self.table.apply(x)
         members = self._members_first if members is None else members
-        x = x if isinstance(x, jax.Array) else np.asarray(x)
+        x = real_array(x, "x")
         if x.ndim == 0 or x.shape[-1] != self.inputs:
             raise ValueError(f"expected x of shape (..., {self.inputs}), one column for each input; got {x.shape}")
         if self._differ:

@@ -15,8 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
+from jnn.checks import check_floating, floats, one_number, real_array
 from jnn.likelihoods import Likelihood
 from jnn.networks import Network, Params
+from jnn.networks.base import leading_axes
 
 Reduction = Literal["mean", "sum"]
 Numbers = Num[Array | np.ndarray, "..."]
@@ -26,16 +28,18 @@ def examples(
     network: Network, params: Params, x: Numbers, y: Numbers, weights: Numbers | None
 ) -> tuple[Float[Array, "d n"], Num[Array, "n ..."], Float[Array, "n"] | None]:
     """Inputs as columns, targets and weights with the batch axes made one; ValueError if those differ."""
+    leading_axes(network, params, lead=())
     columns, batch = network.columns(params, x)
-    y = jnp.asarray(y)
+    y = real_array(y, "y")
+    y = floats(y, "y") if jnp.issubdtype(y.dtype, jnp.floating) else jnp.asarray(y)
     if y.shape[: len(batch)] != batch:
         raise ValueError(f"expected a target for each example: x is a batch of {batch}, but y has shape {y.shape}")
     if weights is not None:
-        weights = jnp.asarray(weights)
+        weights = floats(weights, "weights", columns.dtype)
         if weights.shape != batch:
             raise ValueError(f"expected weights of shape {batch}, one for each example; got {weights.shape}")
         weights = weights.reshape(-1).astype(columns.dtype)
-    return columns, y.reshape(-1, *y.shape[len(batch) :]), weights
+    return columns, y.reshape(columns.shape[1], *y.shape[len(batch) :]), weights
 
 
 def shares(
@@ -69,18 +73,31 @@ def every_weight_mask(network: Network) -> Params:
 
 def penalty(params: Params, mask: Params) -> Float[Array, ""]:
     """½ ‖w‖² over the weights that the mask counts."""
+    _check_trees(params, mask)
 
     def squares(w: Array, counted: Any) -> Array:
         if not isinstance(counted, jax.Array) and not np.any(counted):
-            return jnp.zeros((), w.dtype)
-        return jnp.sum(jnp.where(counted, w * w, jnp.zeros((), w.dtype)))
+            return jnp.zeros((), jnp.result_type(w))
+        return jnp.sum(jnp.where(counted, w * w, 0))
 
     return 0.5 * sum(jax.tree.leaves(jax.tree.map(squares, params, mask)))  # type: ignore[return-value]
 
 
 def penalty_gradient(params: Params, mask: Params) -> Params:
     """∂/∂w ½ ‖w‖²: w where the mask counts it, else 0."""
-    return jax.tree.map(lambda w, counted: jnp.where(counted, w, jnp.zeros((), w.dtype)), params, mask)
+    _check_trees(params, mask)
+    return jax.tree.map(lambda w, counted: jnp.where(counted, w, 0), params, mask)
+
+
+def _check_trees(params: Params, mask: Params) -> None:
+    check_floating(params, "weights")
+    if (got := jax.tree.structure(params)) != (wanted := jax.tree.structure(mask)):
+        raise ValueError(f"expected weights of the mask's structure, {wanted}; got {got}")
+
+
+def checked_decay(weight_decay: Any) -> Any:
+    """γ as one number; TypeError or ValueError unless it is one, ≥ 0."""
+    return one_number("weight_decay", weight_decay, "a number ≥ 0", lambda x: x >= 0)
 
 
 def is_zero(weight_decay: Any) -> bool:
@@ -107,6 +124,7 @@ def objective(
     `weight_decay` is γ ≥ 0, and `mask` says which weights decay; `decay_mask(network, likelihood)` by default.
     """
     check_reduction(reduction)
+    weight_decay = checked_decay(weight_decay)
     mask = decay_mask(network, likelihood) if mask is None else mask
 
     def evaluate(params: Params, x: Array, y: Array, weights: Array | None = None) -> Array:

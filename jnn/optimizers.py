@@ -33,6 +33,8 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int, PyTree
 
+from jnn.checks import check_floating, number
+
 Number = int | float | np.number | np.ndarray | Array
 Schedule = Callable[[Array], ArrayLike]
 Solver = Literal["cholesky", "cg"]
@@ -192,8 +194,8 @@ def steepest_descent(
 
     Source: lecture, "Gradient descent".
     """
-    eta = _checked("learning_rate", learning_rate, "a number ≥ 0 or a schedule", lambda x: x >= 0)
-    mu = None if momentum is None else _checked("momentum", momentum, "a number ≥ 0", lambda x: x >= 0)
+    eta = _rate(learning_rate)
+    mu = None if momentum is None else number("momentum", momentum, "a number ≥ 0", lambda x: x >= 0)
     mu = None if isinstance(mu, float) and mu == 0 else mu
     return parametrized(_steepest_descent, learning_rate=eta, momentum=mu, nesterov=bool(nesterov))
 
@@ -220,10 +222,10 @@ def adam(
     """
     return parametrized(
         _adam,
-        learning_rate=_checked("learning_rate", learning_rate, "a number ≥ 0 or a schedule", lambda x: x >= 0),
-        b1=_checked("b1", b1, "a number in [0, 1)", lambda x: 0 <= x < 1),
-        b2=_checked("b2", b2, "a number in [0, 1)", lambda x: 0 <= x < 1),
-        eps=_checked("eps", eps, "a number > 0", lambda x: x > 0),
+        learning_rate=_rate(learning_rate),
+        b1=number("b1", b1, "a number in [0, 1)", lambda x: 0 <= x < 1),
+        b2=number("b2", b2, "a number in [0, 1)", lambda x: 0 <= x < 1),
+        eps=number("eps", eps, "a number > 0", lambda x: x > 0),
     )
 
 
@@ -271,10 +273,10 @@ def rprop(
     made = parametrized(
         _rprop,
         learning_rate=learning_rate if callable(learning_rate) else jax.tree.map(_positive_steps, learning_rate),
-        eta_plus=_checked("eta_plus", eta_plus, "a number > 1", lambda x: x > 1),
-        eta_minus=_checked("eta_minus", eta_minus, "a number in (0, 1)", lambda x: 0 < x < 1),
-        min_step=_checked("min_step", min_step, "a number ≥ 0", lambda x: x >= 0),
-        max_step=_checked("max_step", max_step, "a number > 0", lambda x: x > 0),
+        eta_plus=number("eta_plus", eta_plus, "a number > 1", lambda x: x > 1),
+        eta_minus=number("eta_minus", eta_minus, "a number in (0, 1)", lambda x: 0 < x < 1),
+        min_step=number("min_step", min_step, "a number ≥ 0", lambda x: x >= 0),
+        max_step=number("max_step", max_step, "a number > 0", lambda x: x > 0),
         variant=variant,
     )
     traced = isinstance(min_step, jax.core.Tracer) or isinstance(max_step, jax.core.Tracer)
@@ -345,7 +347,7 @@ def _steepest_descent(learning_rate: Any, momentum: Any, nesterov: bool) -> opta
     def update(
         updates: Weights, state: SteepestDescentState, params: Weights = None, **_: Any
     ) -> tuple[Weights, SteepestDescentState]:
-        _check_floating(updates, "gradients")
+        _check_gradients(updates, state.delta)
         eta, count = _rate_and_next_count(learning_rate, state.count)
         descent = jax.tree.map(lambda g: -eta * jnp.asarray(g, _state_dtype(g)), updates)
         if momentum is None:
@@ -362,7 +364,7 @@ def _adam(learning_rate: Any, b1: Number, b2: Number, eps: Number) -> optax.Grad
         return AdamState(jnp.zeros((), jnp.int32), _zeros(params), _zeros(params))
 
     def update(updates: Weights, state: AdamState, params: Weights = None, **_: Any) -> tuple[Weights, AdamState]:
-        _check_floating(updates, "gradients")
+        _check_gradients(updates, state.m)
         alpha, t = _rate_and_next_count(learning_rate, state.count)
         g = _cast(updates, state.m)
         m = jax.tree.map(lambda g, m: (1 - b1) * g + b1 * m, g, state.m)
@@ -381,7 +383,7 @@ def _rprop(
     needs_error = variant == "iRprop+"
 
     def init(params: Weights) -> RpropState:
-        _check_floating(params, "weights")
+        check_floating(params, "weights")
         # The first update has no sign to compare with, and so no use for the error before it.
         error = jnp.zeros((), jnp.result_type(float)) if needs_error else None
         return RpropState(_initial_steps(learning_rate, params), _zeros(params), error)
@@ -394,7 +396,7 @@ def _rprop(
     def update(
         updates: Weights, state: RpropState, params: Weights = None, *, value: ArrayLike | None = None, **_: Any
     ) -> tuple[Weights, RpropState]:
-        _check_floating(updates, "gradients")
+        _check_gradients(updates, state.sign)
         if needs_error and (value is None or jnp.ndim(value) != 0):
             got = "no value" if value is None else f"shape {jnp.shape(value)}"
             raise ValueError(
@@ -530,8 +532,23 @@ def _initial_steps(given: Number | Weights | Callable[[Weights], Weights], param
     return jax.tree.map_with_path(of_shape, steps, params)
 
 
+def _check_gradients(updates: Weights, like: Weights) -> None:
+    check_floating(updates, "gradients")
+    if like is not None and (got := jax.tree.structure(updates)) != (wanted := jax.tree.structure(like)):
+        raise ValueError(f"expected gradients of the weights' structure, {wanted}, as init was given; got {got}")
+    shapes, own = ([jnp.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (updates, like))
+    if like is not None and shapes != own:
+        raise ValueError(f"expected gradients of the weights' shapes, {own}, as init was given; got {shapes}")
+
+
+def _rate(value: Any) -> Any:
+    if callable(value):
+        return value
+    return number("learning_rate", value, "a number ≥ 0 or a schedule", lambda x: x >= 0)
+
+
 def _positive_steps(steps: Any) -> Any:
-    return _checked("learning_rate", steps, "initial steps > 0", lambda x: x > 0)
+    return number("learning_rate", steps, "initial steps > 0", lambda x: x > 0)
 
 
 # --- dtypes, counts and checks
@@ -577,7 +594,7 @@ def _state_dtype(w: ArrayLike) -> Any:
 
 
 def _zeros(params: Weights) -> Weights:
-    _check_floating(params, "weights")
+    check_floating(params, "weights")
     return jax.tree.map(lambda w: jnp.zeros(jnp.shape(w), _state_dtype(w)), params)
 
 
@@ -588,31 +605,3 @@ def _rate_and_next_count(learning_rate: Any, count: Array) -> tuple[Any, Any]:
 
 def _cast(tree: Weights, like: Weights) -> Weights:
     return jax.tree.map(lambda x, y: jnp.asarray(x, jnp.result_type(y)), tree, like)
-
-
-def _check_floating(tree: Weights, what: str) -> None:
-    for path, leaf in jax.tree.leaves_with_path(tree):
-        dtype = leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
-        if not jnp.issubdtype(dtype, jnp.floating):
-            name = jax.tree_util.keystr(path) or "the only leaf"
-            raise TypeError(
-                f"expected {what} of a real floating-point dtype, got {dtype} at {name}; convert it, "
-                "or keep what is not trained out of the tree (optax.masked)."
-            )
-
-
-def _checked(name: str, value: Any, expected: str, holds: Callable[[Any], Any]) -> Any:
-    """A hyperparameter as a floating-point number or array; of a traced one only the dtype is checked."""
-    if callable(value):  # a schedule
-        return value
-    numeric = isinstance(value, int | float | np.generic | np.ndarray | Array)
-    kind = jnp.result_type(value) if numeric else bool
-    if not (jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer)):
-        raise TypeError(f"expected {name} to be {expected}, got {value!r}.")
-    if not isinstance(value, jax.core.Tracer):
-        numbers = np.asarray(value, np.float64)
-        if not (np.isfinite(numbers).all() and all(holds(x) for x in numbers.flat)):
-            raise ValueError(f"expected {name} to be {expected}, got {value}.")
-    if isinstance(value, int | float | np.number):
-        return float(value)
-    return jnp.asarray(value, float) if jnp.issubdtype(kind, jnp.integer) else value

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jnn.checks import real_array
 from jnn.ensembles import Ensemble
 from jnn.networks import Layered, Network
 from jnn.optional import needed
@@ -135,10 +136,10 @@ def plot_calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 
     Raises:
         ValueError: if shapes do not fit, or probabilities are not between 0 and 1.
     """
-    p = np.asarray(probabilities, np.float64)
+    p = np.asarray(real_array(probabilities, "probabilities"), np.float64)
     p = np.stack([1 - p, p], axis=1) if p.ndim == 1 else p
-    labels = np.asarray(labels)
-    if p.ndim != 2 or len(p) != len(labels) or len(p) == 0:
+    labels = np.asarray(real_array(labels, "labels", "number the classes"))
+    if p.ndim != 2 or labels.shape != p.shape[:1] or len(p) == 0:
         raise ValueError(f"expected probabilities (n, classes) and labels (n,), got {p.shape} and {labels.shape}")
     if not ((p >= 0) & (p <= 1)).all() or labels.min() < 0 or labels.max() >= p.shape[1]:
         raise ValueError(f"expected probabilities from 0 to 1, and labels below {p.shape[1]}, the number of classes")

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jnn.checks import number
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -53,5 +55,20 @@ class InverseScaling:
         return self.learning_rate / (seen + 1.0) ** self.power
 
 
-cosine = Cosine
-inverse_scaling = InverseScaling
+def cosine(learning_rate: Any, updates: Any, final: Any = 0.0) -> Cosine:
+    """`Cosine` of numbers that are checked: η₀ ≥ 0, T > 0, r ≥ 0."""
+    return Cosine(
+        number("learning_rate", learning_rate, "a number ≥ 0", lambda x: x >= 0),
+        number("updates", updates, "a number > 0", lambda x: x > 0),
+        number("final", final, "a number ≥ 0", lambda x: x >= 0),
+    )
+
+
+def inverse_scaling(learning_rate: Any, power: Any, steps: Any, batch_size: Any) -> InverseScaling:
+    """`InverseScaling` of numbers that are checked: η₀ ≥ 0, p ≥ 0, and s and B of at least 1."""
+    return InverseScaling(
+        number("learning_rate", learning_rate, "a number ≥ 0", lambda x: x >= 0),
+        number("power", power, "a number ≥ 0", lambda x: x >= 0),
+        *(number(name, value, "a number ≥ 1", lambda x: x >= 1)
+          for name, value in (("steps", steps), ("batch_size", batch_size))),
+    )  # fmt: skip

@@ -20,7 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Num
 
+from jnn import checks
+from jnn.checks import example_weights, real_array
 from jnn.networks import Network, Params
+from jnn.networks.base import leading_axes
 
 Examples = Num[Array | np.ndarray, "n d"]
 Inputs = Num[Array | np.ndarray, "*batch d"]
@@ -41,12 +44,10 @@ def _floating(x: Any) -> Any:
 
 def _examples(x: Any) -> tuple[Any, Any, float]:
     """The library, `x` as rows of floating-point numbers (NumPy's in float64), and the roundoff of its own dtype."""
+    x = real_array(x, "x")
     xp = _library(x)
-    x = xp.asarray(x)
     if x.ndim != 2 or 0 in x.shape:
         raise ValueError(f"expected x of shape (n, d) with at least one example and one column; got {x.shape}")
-    if not (jnp.issubdtype(x.dtype, jnp.number) or x.dtype == bool):
-        raise TypeError(f"expected x of real numbers, got dtype {x.dtype}; encode categories first")
     if not isinstance(x, jax.core.Tracer) and not bool(xp.all(xp.isfinite(x))):
         raise ValueError("x has NaN or infinite values; remove or impute them before fitting a transform")
     own = _floating(x)
@@ -74,9 +75,9 @@ class Transform(abc.ABC):
 
     def _mapped(self, x: Any, columns: int, name: str, formula: Any) -> Any:
         """`formula(xp, x, *arrays)`: in float64 by NumPy, in its own dtype by JAX; of integers in floating point."""
-        arrays: list[Any] = [getattr(self, name) for name in self.__dataclass_fields__]  # type: ignore[attr-defined]
+        arrays: list[Any] = [getattr(self, own) for own in self.__dataclass_fields__]  # type: ignore[attr-defined]
+        x = real_array(x, name)
         xp = jnp if any(isinstance(array, jax.core.Tracer) for array in arrays) else _library(x)
-        x = xp.asarray(x)
         if x.ndim == 0 or x.shape[-1] != columns:
             raise ValueError(f"expected {name} with {columns} columns, as the transform was fitted to; got {x.shape}")
         own = _floating(x)
@@ -124,7 +125,7 @@ class Standardize(Affine):
     def fit(cls, x: Examples, weights: Num[Array | np.ndarray, "n"] | None = None) -> "Standardize":
         """Learn means and standard deviations from the rows of `x`, each counted as often as its weight says."""
         xp, x, eps = _examples(x)
-        v = xp.ones(len(x), x.dtype) if weights is None else xp.asarray(weights).astype(x.dtype)
+        v = xp.ones(len(x), x.dtype) if weights is None else xp.asarray(example_weights(weights, (len(x),), x.dtype))
         share = (v / xp.sum(v))[:, None]
 
         def average(values: Any) -> Any:
@@ -183,8 +184,8 @@ class Whiten(Affine):
         """
         xp, x, eps = _examples(x)
         n, d = x.shape
-        kept = d if components is None else components
-        if not 1 <= kept <= d:
+        kept = d if components is None else checks.count("components", components)
+        if kept > d:
             raise ValueError(f"expected components between 1 and {d}, the number of columns; got {components}")
         mean = xp.mean(x, axis=0)
         mean = mean + xp.mean(x - mean[None, :], axis=0)
@@ -403,6 +404,7 @@ def fold(transform: Affine, network: Network, params: Params) -> tuple[Network, 
     """
     if not isinstance(transform, Affine):
         raise TypeError(f"expected an affine transform, which weights can take up; got {type(transform).__name__}")
+    leading_axes(network, params)
     mean, matrix = jnp.asarray(transform.mean), jnp.asarray(transform.matrix)
     if matrix.shape[1] != network.inputs:
         raise ValueError(f"expected a transform to the network's {network.inputs} inputs, got one to {matrix.shape[1]}")
@@ -422,6 +424,7 @@ def fold_outputs(transform: Standardize, network: Network, params: Params) -> Pa
     """
     if not isinstance(transform, Standardize):
         raise TypeError(f"expected a standardization of the targets, got {type(transform).__name__}")
+    leading_axes(network, params)
     if transform.mean.shape != (network.outputs,):
         raise ValueError(
             f"expected a standardization of {network.outputs} target columns, got one of {transform.mean.shape}"

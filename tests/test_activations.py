@@ -351,7 +351,7 @@ def test_calls_take_numbers():
     assert activations.relu(2).dtype == jnp.float64
     assert activations.step(np.float32(-1)).dtype == jnp.float32
     assert activations.tanh(jnp.arange(3)).dtype == jnp.float64
-    with pytest.raises(TypeError, match="tanh: expected real pre-activations, got complex128"):
+    with pytest.raises(TypeError, match="expected tanh's pre-activations of real numbers, got dtype complex128"):
         activations.tanh(1j)
 
 

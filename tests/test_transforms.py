@@ -252,7 +252,7 @@ def test_other_columns_are_refused(fitted):
 
 @pytest.mark.parametrize("components", [0, 5, -1])
 def test_components_are_checked(components):
-    with pytest.raises(ValueError, match=f"expected components between 1 and 4, .*; got {components}"):
+    with pytest.raises(ValueError, match=f"expected components .* got {components}"):
         Whiten.fit(X, components)
 
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from jnn.checks import count
 from jnn.ensembles.widths import places
 from jnn.likelihoods import Likelihood
 from jnn.model import Inputs, Model, Moments, Outputs
@@ -51,7 +52,8 @@ class Ensemble:
 
     def member(self, number: int) -> tuple[Network, Params]:
         """A member's network and the parameters of its best hypothesis; IndexError if there is no such member."""
-        if not -len(self) <= number < len(self):
+        number = count("number", number, least=-len(self))
+        if number >= len(self):
             raise IndexError(f"expected a member from 0 to {len(self) - 1}, got {number}")
         own, params = self.networks[number], jax.tree.map(lambda leaf: leaf[number], self.params)
         if own != self.network:

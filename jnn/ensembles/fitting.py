@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key, Num
 
+from jnn.checks import check_floating, count as counted, example_weights, real_array
 from jnn.ensembles import scheduling
 from jnn.ensembles.ensemble import Ensemble
 from jnn.ensembles.widths import places, widest
@@ -22,7 +23,7 @@ from jnn.training import checkpoints, visiting
 from jnn.training.checkpoints import Checkpoints
 from jnn.training.fingerprint import fingerprint
 from jnn.training.fitting import INTERRUPTED, DivergenceWarning
-from jnn.training.problem import aside, check_problem, checked_weights, fill, lay_out
+from jnn.training.problem import aside, check_problem, fill, lay_out
 from jnn.training.program import DIVERGED, Examples, Member, State, start_lanes
 from jnn.training.result import FitResult
 from jnn.training.settings import Settings, checked, numbers, takes_settings, warn_of_thresholds
@@ -98,11 +99,11 @@ def fit(
     examples = Examples(x, y, weights if own_weights is None else None)
     problem = check_problem(wide, likelihood, examples, validation, params)
     given = checked(settings, wide, validation is not None or held_out is not None, several=True)
-    warn_of_thresholds(wide, stacklevel=2)
+    warn_of_thresholds(wide, stacklevel=3)
     train = _checked_rows(rows, "rows", problem.count, given["batch_size"] is None)
     program, shared = lay_out(problem, given, rows=train, axis="members")
     if own_weights is not None:
-        own_weights = checked_weights(own_weights, (count, problem.count), problem.dtype)
+        own_weights = example_weights(own_weights, (count, problem.count), problem.dtype)
         own_weights = np.asarray(fill(own_weights, len(shared.examples.x), axis=1))
     present = None
     if several:
@@ -140,7 +141,7 @@ def fit(
             f"{lost} of {count} members diverged; their last good hypotheses are returned (result.diverged tells "
             "which). Lower the learning rate, or standardize the data.",
             DivergenceWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     return Ensemble(result, wide, likelihood, networks)
 
@@ -149,7 +150,7 @@ def _members(
     network: Any, key: Any, members: int | None, params: Any, varied: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> tuple[tuple[Network, ...], Array]:
     """Each member's network and key; everything that has a member axis must agree on their number."""
-    counts: dict[str, int] = {} if members is None else {"members": members}
+    counts: dict[str, int] = {} if members is None else {"members": counted("members", members)}
     if not isinstance(network, Network):
         network = tuple(network)
         counts["network"] = len(network)
@@ -171,6 +172,9 @@ def _members(
                     raise ValueError(f"expected {name} with a first axis over the members, got shape {np.shape(leaf)}")
                 counts[f"{name}{jax.tree_util.keystr(path)}"] = np.shape(leaf)[0]
     if params is not None:
+        check_floating(params, "params")
+        if not all(np.ndim(leaf) for leaf in jax.tree.leaves(params)):
+            raise ValueError("expected params with a first axis over the members, got a single number for an array")
         counts["params"] = np.shape(jax.tree.leaves(params)[0])[0]
     if not counts:
         raise ValueError("expected the number of members: pass members=, or an array of keys")
@@ -188,7 +192,7 @@ def _checked_rows(rows: Any, name: str, count: int, whole: bool) -> Rows | None:
     """
     if rows is None:
         return None
-    values = np.asarray(rows)
+    values = np.asarray(real_array(rows, name, "give numbers of examples"))
     if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
         raise ValueError(f"expected {name} as integers of shape (members, ...), got {values.dtype} {values.shape}")
     if values.size and values.max() >= count:
@@ -254,8 +258,7 @@ def _train(
     local = list(jax.local_devices() if devices is None else devices)
     if not local:
         raise ValueError("expected at least one device, got none")
-    if lanes is not None and lanes < 1:
-        raise ValueError(f"expected lanes of at least 1, got {lanes}")
+    lanes = None if lanes is None else counted("lanes", lanes)
     platform = local[0].platform
     program = replace(work.program, platform=platform, steps=None if platform == "cpu" else work.program.steps)
     work = replace(work, program=program)

@@ -5,6 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key
 
+from jnn import checks
+from jnn.checks import one_key, real_array
+
 
 def k_fold(
     key: Key[Array, ""], count: int, folds: int, classes: Int[Array | np.ndarray, "count"] | None = None
@@ -22,12 +25,14 @@ def k_fold(
 
     Returns the rows to train on, `(k, N − ⌊N / k⌋)`, and those held out, `(k, ⌈N / k⌉)`.
     """
+    one_key(key)
+    count, folds = checks.count("count", count), checks.count("folds", folds)
     if not 2 <= folds <= count:
         raise ValueError(f"expected from 2 to {count} folds, one example each at least; got {folds}")
     # On the host, like all of this: for every number of examples JAX would compile some ten programs.
     line = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist()).permutation(count)
     if classes is not None:
-        classes = np.asarray(classes)
+        classes = np.asarray(real_array(classes, "classes", "number them, as OneHot.fit(labels).indices(labels) does"))
         if classes.shape != (count,):
             raise ValueError(f"expected a class for each of the {count} examples, got shape {classes.shape}")
         line = line[np.argsort(classes[line], kind="stable")]
@@ -49,8 +54,8 @@ def bootstrap(
     Returns the rows to train on, and those that were not drawn ("out of bag", some e⁻¹ = 37% of them), each filled up
     with −1: both `(members, count)`. Raises ValueError if there are no examples or no members.
     """
-    if count < 1 or members < 1:
-        raise ValueError(f"expected at least one example and one member, got {count} and {members}")
+    one_key(key)
+    count, members = checks.count("count", count), checks.count("members", members)
     rows = jax.random.randint(key, (members, count), 0, count)
     drawn = jnp.zeros((members, count), bool).at[jnp.arange(members)[:, None], rows].set(True)
     return rows, jnp.where(drawn, -1, jnp.arange(count)[None, :])

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, Num
 
+from jnn.checks import one_key, real_array
 from jnn.ensembles.fitting import fit
 from jnn.ensembles.resampling import k_fold
 from jnn.likelihoods import Likelihood
@@ -133,8 +134,11 @@ def cross_validate(
         raise ValueError(f"expected a grid with at least one value for each name, got {dict(grid)}")
     if (network is None) == ("network" not in grid):
         raise ValueError("expected network either as the first argument or in the grid (then pass None)")
-    fold_key, member_key = jax.random.split(key)
+    fold_key, member_key = jax.random.split(one_key(key))
+    x, y = real_array(x, "x"), real_array(y, "y")
     labels = np.asarray(y)
+    if labels.ndim == 0:
+        raise ValueError("expected a target for each example, got a single number")
     classes = labels if labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer) else None
     rows, held_out = k_fold(fold_key, len(labels), folds, classes)
     each = [setting for setting in settings for _ in range(folds)]

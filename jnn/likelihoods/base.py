@@ -9,13 +9,16 @@ weights them). P = K unless a class says otherwise. Results have the dtype of `a
 """
 
 import abc
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float, Key, Shaped
 
+from jnn.checks import floats, one_key, real_array
 from jnn.likelihoods.targets import as_targets, check_shape, converted
 
 Outputs = Float[Array, "*batch P"]
@@ -31,6 +34,15 @@ class Likelihood(abc.ABC):
     `jax.jit`. A subclass must define `nll`, `delta` and `mean`; it should define `sample` and `variance`, and, for what
     needs second derivatives (`jnn.curvature`), `hessian_product`, `fisher_product` and `fisher_root`.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Every method of a subclass is given arrays, whatever its user passes."""
+        super().__init_subclass__(**options)
+        for name in ("nll", "delta", "mean", "variance", "decide"):
+            if name in vars(cls):
+                setattr(cls, name, _of_arrays(vars(cls)[name]))
+        if "sample" in vars(cls):
+            cls.sample = _of_key_and_arrays(cls.sample)
 
     @abc.abstractmethod
     def nll(self, a: Outputs, y: Targets, complete: bool = False) -> PerExample:
@@ -112,6 +124,31 @@ class Likelihood(abc.ABC):
         """Raise ValueError if a target lies outside the support (part of `check_targets`; here any number will do)."""
 
 
+def _pre_activations(a: Any) -> Array:
+    a = floats(a, "pre-activations")
+    if a.ndim == 0 or a.shape[-1] == 0:
+        raise ValueError(f"expected pre-activations of shape (..., P), a row for each example; got {a.shape}")
+    return a
+
+
+def _of_arrays(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(self: Any, a: Any, *y: Any, **named: Any) -> Any:
+        if "y" in named:
+            y = (named.pop("y"),)
+        return method(self, _pre_activations(a), *(real_array(y[0], "targets"), *y[1:]) if y else (), **named)
+
+    return call
+
+
+def _of_key_and_arrays(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def call(self: Any, key: Any, a: Any) -> Any:
+        return method(self, one_key(key), _pre_activations(a))
+
+    return call
+
+
 def paired(a: Array, y: ArrayLike, components: int | None = None) -> tuple[Array, Array]:
     """Return `a` and the targets in its dtype, or raise ValueError unless y has shape `(*batch, components)`.
 
@@ -124,7 +161,7 @@ def paired(a: Array, y: ArrayLike, components: int | None = None) -> tuple[Array
             f"expected targets of shape {expected} for pre-activations of shape {a.shape}, got {jnp.shape(y)}; "
             "reshape the targets so that each row belongs to one example"
         )
-    return a, jnp.asarray(y).astype(a.dtype)
+    return a, floats(y, "targets").astype(a.dtype)
 
 
 def diagonal(values: Float[Array, "*batch P"]) -> Float[Array, "*batch P P"]:

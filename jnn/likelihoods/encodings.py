@@ -11,6 +11,8 @@ import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float, Int
 
+from jnn.checks import real_array
+
 OBJECT = np.dtype(object)
 
 
@@ -78,7 +80,7 @@ class OneHot:
 
         Raises ValueError if the shape does not fit, or there are NaNs.
         """
-        z = np.asarray(z)
+        z = np.asarray(real_array(z, "z"))
         if z.ndim == 0 or z.shape[-1] != len(self.classes):
             raise ValueError(
                 f"OneHot.decode: expected shape (..., {len(self.classes)}), a component per class, got {z.shape}"

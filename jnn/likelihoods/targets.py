@@ -10,21 +10,14 @@ import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Bool
 
+from jnn.checks import real_array
+
 
 def as_targets(y: ArrayLike | Sequence, name: str) -> np.ndarray | Array:
     """Return y as a NumPy array (a tracer as itself), or raise if it is empty, not numeric, or not finite."""
-    try:
-        array = y if isinstance(y, jax.core.Tracer) else np.asarray(y)
-    except ValueError as error:
-        raise ValueError(f"{name}: expected an array, got a ragged sequence; give every row equally many") from error
-    if isinstance(array, np.ndarray) and array.dtype.kind in "USO":
-        first = f" (the first is {array.flat[0]!r})" if array.size else ""
-        raise TypeError(
-            f"{name}: expected numbers, got dtype {array.dtype}{first}; "
-            "encode labels with OneHot.fit(labels).indices(labels), or convert with y.astype(float)"
-        )
-    if not any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.bool_, jnp.integer, jnp.floating)):
-        raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}; convert them with y.astype(float)")
+    remedy = "encode labels with OneHot.fit(labels).indices(labels), or convert with y.astype(float)"
+    array = real_array(y, name, remedy)
+    array = array if isinstance(array, jax.core.Tracer) else np.asarray(array)
     if array.size == 0:
         raise ValueError(f"{name}: expected at least one example, got an empty array of shape {array.shape}")
     if isinstance(array, np.ndarray) and is_real_float(array):

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Key, Num
 
 from jnn import activations
 from jnn.activations import Activation
+from jnn.checks import floats, is_floating, one_key, one_number
 from jnn.networks.initialization import Initializer, fan_in_normal
 
 Params = Any
@@ -53,7 +54,8 @@ class Network(abc.ABC):
             bias: the value that every bias w_i0 starts from.
             dtype: of all parameters; the computation follows it.
         """
-        return self.drawn(key, weights, bias, dtype)
+        bias = one_number("bias", bias, "a finite number", np.isfinite)
+        return self.drawn(one_key(key), weights, bias, dtype)
 
     @abc.abstractmethod
     def drawn(self, key: Key[Array, ""], weights: Initializer, bias: float, dtype: Any) -> Params:
@@ -157,6 +159,7 @@ class Network(abc.ABC):
 
     def trace(self, params: Params, x: Num[Array | np.ndarray, "*batch d"]) -> Trace:
         """The forward pass with every neuron's `a` and `z` kept, examples as rows."""
+        leading_axes(self, params, lead=())
         columns, batch = self.columns(params, x)
         return as_rows(self.traced(self.forward(params, columns)[1]), batch)
 
@@ -165,18 +168,17 @@ class Network(abc.ABC):
 
         `x` is one example `(d,)` or any batch of them, a ValueError otherwise; integers become the parameters' dtype.
         """
-        return _applied(self, params, x if isinstance(x, jax.Array) else jax.device_put(np.asarray(x)))
+        leading_axes(self, params, lead=())
+        return _applied(self, params, floats(x, "x", jax.tree.leaves(params)[0].dtype))
 
     def columns(self, params: Params, x: Num[Array | np.ndarray, "..."]) -> tuple[Float[Array, "d n"], tuple[Any, ...]]:
         """`x` with its examples as columns, and the batch shape to put back in the end."""
-        x = jnp.asarray(x)
+        x = floats(x, "x", jax.tree.leaves(params)[0].dtype)
         if x.ndim == 0 or x.shape[-1] != self.inputs:
             raise ValueError(
                 f"expected x of shape (..., {self.inputs}), one column for each input of the network; got {x.shape}. "
                 f"Rows are examples: transpose x, or build the network for {x.shape[-1:] or 'scalar'} inputs."
             )
-        if not jnp.issubdtype(x.dtype, jnp.floating):
-            x = x.astype(jax.tree.leaves(params)[0].dtype)
         return x.reshape(-1, self.inputs).T, x.shape[:-1]
 
     def __str__(self) -> str:
@@ -219,7 +221,7 @@ def leading_axes(network: Network, params: Params, lead: tuple[int, ...] | None 
         raise ValueError(f"expected params of the structure that network.init gives, {wanted}; got {got}")
     for (path, like), leaf in zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(params), strict=True):
         where = f"params{jax.tree_util.keystr(path)}"
-        if not (hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)):
+        if not (hasattr(leaf, "shape") and is_floating(leaf)):
             got = type(leaf).__name__ + (f" of dtype {leaf.dtype}" if hasattr(leaf, "dtype") else "")
             raise TypeError(f"expected {where} as an array of floating-point numbers, got {got}")
         found = leaf.shape[: max(leaf.ndim - len(like.shape), 0)]

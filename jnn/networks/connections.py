@@ -1,7 +1,6 @@
 """Building a general network: from a connection matrix, an edge list or a networkx graph, or from one in layers."""
 
 import graphlib
-import operator
 import warnings
 from collections.abc import Iterable
 from dataclasses import replace
@@ -10,7 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jnn.networks.base import Hidden, Params, one_each
+from jnn.checks import count as at_least
+from jnn.networks.base import Hidden, Params, leading_axes, one_each
 from jnn.networks.graph import Dag, Evaluation, choose_evaluation
 from jnn.networks.layered import Layered
 
@@ -57,9 +57,9 @@ def dag(
     """
     if evaluation not in ("blocks", "sweep", None):
         raise ValueError(f'expected evaluation "blocks", "sweep" or None, got {evaluation!r}')
-    d, k = _at_least_one(inputs, "inputs"), _at_least_one(outputs, "outputs")
+    d, k = at_least("inputs", inputs), at_least("outputs", outputs)
     edges, shown = _edges(connections, 1 + d + k)
-    count = shown if neurons is None else _at_least_one(neurons, "neurons")
+    count = shown if neurons is None else at_least("neurons", neurons)
     if count < shown:
         raise ValueError(f"expected at least {shown} neurons, as the connections show; got neurons={neurons}")
     m = count - 1 - d - k
@@ -82,6 +82,7 @@ def as_dag(network: Layered, params: Params, *, evaluation: Evaluation | None = 
 
     The values of the parameters stay, and the outputs up to the order of summation; `evaluation` as for `dag`.
     """
+    leading_axes(network, params, lead=())
     first = np.cumsum([1, *network.sizes])  # number of the first neuron of each layer, the inputs being layer 0
     pairs, weights = [], []
     for number, (layer, p) in enumerate(zip(network.layers, params, strict=True), start=1):
@@ -93,16 +94,6 @@ def as_dag(network: Layered, params: Params, *, evaluation: Evaluation | None = 
     hidden = [layer.activation for layer in network.layers[:-1] for _ in range(layer.size)]
     general = dag(network.inputs, network.outputs, np.concatenate(pairs), hidden, evaluation=evaluation)
     return general, {"w": jnp.concatenate(weights), "b": jnp.concatenate([p["b"] for p in params])}
-
-
-def _at_least_one(count: Any, name: str) -> int:
-    try:
-        number = operator.index(count)
-    except TypeError:
-        raise ValueError(f"expected {name} as an integer, got {count!r}") from None
-    if number < 1:
-        raise ValueError(f"expected at least 1 of {name}, got {number}")
-    return number
 
 
 def _edges(connections: Any, least: int) -> tuple[np.ndarray, int]:
@@ -134,7 +125,7 @@ def _pairs(connections: Any) -> np.ndarray:
     if isinstance(connections, list) and connections and np.asarray(connections[0]).dtype == bool:
         raise ValueError("expected a boolean matrix as a NumPy array; wrap the nested list in numpy.array")
     pairs = connections if hasattr(connections, "shape") else list(connections)
-    if len(pairs) == 0:
+    if not (isinstance(pairs, np.ndarray) and pairs.ndim == 0) and len(pairs) == 0:
         return np.empty((0, 2), np.int64)
     try:
         edges = np.asarray(pairs)

@@ -15,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from jnn.checks import number
+
 
 @runtime_checkable
 class Initializer(Protocol):
@@ -52,12 +54,12 @@ fan_in_uniform: Initializer = _Independent(uniform=True)
 
 def uniform(bound: Any) -> Initializer:
     """Uniform within ± bound, a leaf of a pytree, whatever the fan-in (Proben1 draws within ± 0.01)."""
-    return _Independent(uniform=True, width=bound)
+    return _Independent(uniform=True, width=number("bound", bound, "a number ≥ 0", lambda x: x >= 0))
 
 
 def normal(deviation: Any) -> Initializer:
     """Normal with the given standard deviation, a leaf of a pytree, whatever the fan-in."""
-    return _Independent(uniform=False, width=deviation)
+    return _Independent(uniform=False, width=number("deviation", deviation, "a number ≥ 0", lambda x: x >= 0))
 
 
 @jax.tree_util.register_dataclass

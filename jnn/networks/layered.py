@@ -1,7 +1,6 @@
 """Networks in layers: each layer reads some earlier ones, densely. Chains are MLPs; edges that skip are shortcuts."""
 
 import itertools
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,8 @@ from jaxtyping import Array, Float, Key
 
 from jnn import activations
 from jnn.activations import Activation
-from jnn.networks.base import Hidden, Network, Params, Trace, laid_out, one_each
+from jnn.checks import count
+from jnn.networks.base import Hidden, Network, Params, Trace, laid_out, leading_axes, one_each
 from jnn.networks.initialization import Initializer, draw_layers
 
 
@@ -245,8 +245,8 @@ def mlp(sizes: Sequence[int], hidden: Hidden = "tanh", shortcuts: bool = False) 
     7510
     """
     try:
-        checked = tuple(operator.index(size) for size in sizes)
-    except TypeError:
+        checked = tuple(count("sizes", size, least=0) for size in sizes)
+    except (TypeError, ValueError):
         raise ValueError(f"expected sizes as a list of integers (inputs, hidden..., outputs), got {sizes!r}") from None
     if len(checked) < 2 or min(checked) < 1:
         raise ValueError(
@@ -263,6 +263,7 @@ def mlp(sizes: Sequence[int], hidden: Hidden = "tanh", shortcuts: bool = False) 
 
 def with_shortcuts(network: Layered, params: Params) -> tuple[Layered, Params]:
     """The network with every shortcut added, the new weights zero: the same function, with more to learn."""
+    leading_axes(network, params)
     layers, filled = [], []
     for number, (layer, p) in enumerate(zip(network.layers, params, strict=True), start=1):
         blocks = [jnp.zeros((network.sizes[s], layer.size), p["W"].dtype) for s in range(number)]

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key, Num
 
+from jnn.checks import count, one_key
 from jnn.data import OnDisk
 from jnn.likelihoods import Likelihood
 from jnn.networks import Network, Params
@@ -141,10 +142,9 @@ def fit(
             raise ValueError(f"{name} needs a host to work from: not under jit, vmap or grad. Leave it out.")
     if resume is not None and checkpoint is not None:
         raise ValueError("expected resume or checkpoint, got both: a checkpoint's folder knows where to go on")
-    if not (hasattr(key, "dtype") and jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 0):
-        raise TypeError(f"expected one typed key, as from jax.random.key(seed), got {key!r}; vmap over several")
-    if callback_every < 1:
-        raise ValueError(f"expected callback_every of at least 1, got {callback_every}")
+    one_key(key)
+    callback_every = count("callback_every", callback_every)
+    rows_on_device = None if rows_on_device is None else count("rows_on_device", rows_on_device)
     if params is not None:
         leading_axes(network, params, lead=())
     alone = devices[0] if devices is not None and division is None else None
@@ -157,7 +157,7 @@ def fit(
             raise ValueError(
                 "levenberg_marquardt needs all examples on one device: leave rows_on_device and devices out"
             )
-        warn_of_thresholds(network, stacklevel=2)
+        warn_of_thresholds(network, stacklevel=3)
         program, shared = lay_out(problem, chosen, on_host=on_host, division=division)
         member = _only_member(problem, chosen, key, params)
         streamed = None
@@ -181,7 +181,7 @@ def fit(
             f"training diverged in epoch {int(result.epochs)}: {result.stop_reason}. The hypothesis of epoch "
             f"{int(result.best_epoch)} is returned; lower the learning rate, or standardize the data.",
             DivergenceWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     return result
 

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jnn import objectives
+from jnn.checks import example_weights, real_array
 from jnn.data import BLOCK, OnDisk, blocks
 from jnn.likelihoods import Bernoulli, Categorical, Likelihood
 from jnn.networks import Network, Params
@@ -66,7 +67,7 @@ def check_problem(
         raise TypeError(f"expected a network, as from jnn.mlp or jnn.dag, got {network!r}")
     if not isinstance(likelihood, Likelihood):
         raise TypeError(f"expected a likelihood, as jnn.likelihoods.Categorical(), got {likelihood!r}")
-    x = as_numbers(examples.x, "x")
+    x = _numbers(examples.x, "x")
     dtype = _parameter_dtype(x, params)
     with jax.default_device(jax.local_devices(backend="cpu")[0]) if on_host else contextlib.nullcontext():
         checked = _checked(network, likelihood, Examples(x, *examples[1:]), dtype, "", on_host)
@@ -75,36 +76,31 @@ def check_problem(
         if len(validation) not in (2, 3):
             raise ValueError(f"expected validation as (x, y) or (x, y, weights), got {len(validation)} arrays")
         vx, vy, vw = (*validation, None)[:3]
-        given = Examples(as_numbers(vx, "validation x"), vy, vw)
+        given = Examples(_numbers(vx, "validation x"), vy, vw)
         own = _checked(network, likelihood, given, dtype, "validation ")
     elif validation is not None:
         if isinstance(validation, bool) or not isinstance(validation, (int, float, np.number)):
             raise TypeError(f"expected validation as a fraction, (x, y) or (x, y, weights), got {type(validation)}")
         fraction = float(validation)
+        if not 0 < fraction < 1:
+            raise ValueError(f"expected a validation fraction between 0 and 1, got {fraction}")
     return Problem(network, likelihood, checked, own, fraction, dtype)
 
 
 def _parameter_dtype(x: Any, params: Params | None) -> Any:
     if params is not None:
-        return jnp.dtype(jax.tree.leaves(params)[0].dtype)
+        leaves = jax.tree.leaves(params)
+        if len(dtypes := {jnp.dtype(leaf.dtype) for leaf in leaves}) > 1:
+            raise TypeError(f"expected params of one dtype, got {', '.join(sorted(map(str, dtypes)))}; convert them")
+        if not all(isinstance(leaf, jax.core.Tracer) or np.isfinite(leaf).all() for leaf in leaves):
+            raise ValueError("params has NaN or infinite values; draw them again, or take those of an earlier epoch")
+        return dtypes.pop()
     dtype = jnp.result_type(x)  # of the array in JAX, without making it
     return jnp.dtype(dtype) if jnp.issubdtype(dtype, jnp.floating) else jnp.dtype(jnp.float32)
 
 
-def as_numbers(x: Any, name: str) -> Any:
-    """`x` as an array of numbers in the machine's own order of bytes, whatever has rows and columns."""
-    if isinstance(x, (jax.Array, OnDisk)):
-        return x
-    array = np.asarray(x)
-    if array.dtype == object:  # tables of several dtypes, pandas' own dtypes for numbers that may be missing
-        with contextlib.suppress(TypeError, ValueError):
-            numbers = array.astype(np.float64)
-            array = numbers if np.isfinite(numbers).all() else array
-    if array.dtype.byteorder not in "=|":
-        array = array.astype(array.dtype.newbyteorder("="))
-    if not (jnp.issubdtype(array.dtype, jnp.floating) or array.dtype.kind in "iub"):
-        raise TypeError(f"expected {name} of real numbers, got dtype {array.dtype}; encode categories first")
-    return array
+def _numbers(x: Any, name: str) -> Any:
+    return x if isinstance(x, OnDisk) else real_array(x, name)
 
 
 def _checked(
@@ -132,7 +128,7 @@ def _checked(
         raise ValueError(f"expected {which}y of shape (n, K), or (n,) integer labels; got {y.shape}")
     if len(y) != len(x):
         raise ValueError(f"expected a target for each of the {len(x)} {which}examples, got {len(y)}")
-    weights = checked_weights(weights, (len(x),), dtype, which)
+    weights = example_weights(weights, (len(x),), dtype, which)
     if on_host:
         return Examples(x, np.asarray(y), None if weights is None else np.asarray(weights))
     return Examples(x, y, weights)
@@ -159,20 +155,6 @@ def _rows_not_finite(x: Any, dtype: Any) -> np.ndarray:
 @functools.partial(jax.jit, static_argnames="dtype")
 def _finite_rows(x: Array, dtype: Any) -> Array:
     return jnp.isfinite(x.astype(dtype)).all(axis=1)
-
-
-def checked_weights(weights: Any, shape: tuple[int, ...], dtype: Any, which: str = "") -> Any:
-    """Weights for the examples (the last axis of `shape`), or for each member as well: finite, ≥ 0, not all zero."""
-    if weights is None:
-        return None
-    if np.shape(weights) not in (shape, shape[-1:]):
-        raise ValueError(f"expected {which}weights of shape {shape}, got {np.shape(weights)}")
-    if isinstance(weights, jax.core.Tracer):
-        return weights.astype(dtype)
-    values = np.asarray(weights, np.float64)
-    if not (np.isfinite(values).all() and (values >= 0).all() and (values.sum(axis=-1) > 0).all()):
-        raise ValueError(f"expected {which}weights that are finite, ≥ 0 and not all zero")
-    return values.astype(dtype)
 
 
 # --- in arrays of a few sizes

@@ -3,6 +3,7 @@
 """
 
 import contextlib
+import functools
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ import optax
 from jaxtyping import Array, Float
 
 from jnn import objectives
+from jnn.checks import count, number
 from jnn.networks import Initializer, Network, Params, fan_in_normal
 from jnn.networks.base import expected_parameters
 from jnn.optimizers import adam, takes_curvature
@@ -89,9 +91,15 @@ def takes_settings(function: F) -> F:
         )
         for name, value in DEFAULTS.items()
     ]
-    function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    function.__doc__ = (function.__doc__ or "").replace("{settings}", MEANINGS)
-    return function
+
+    @functools.wraps(function)
+    def call(*given: Any, **named: Any) -> Any:
+        with jax.numpy_dtype_promotion("standard"):  # "strict" is for its user's own code
+            return function(*given, **named)
+
+    call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    call.__doc__ = (function.__doc__ or "").replace("{settings}", MEANINGS)
+    return call  # type: ignore[return-value]
 
 
 def checked(settings: Mapping[str, Any], network: Network, validated: bool, several: bool) -> dict[str, Any]:
@@ -113,8 +121,7 @@ def checked(settings: Mapping[str, Any], network: Network, validated: bool, seve
         value = given[name]
         if value is None and name == "batch_size":
             continue
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(f"expected {name} as an integer of at least 1, got {value!r}")
+        given[name] = count(name, value)
     if validated and given["validate_every"] > given["epochs"]:
         raise ValueError(
             f"expected validate_every of at most the {given['epochs']} epochs, got {given['validate_every']}"
@@ -124,17 +131,14 @@ def checked(settings: Mapping[str, Any], network: Network, validated: bool, seve
     for rule in rules:
         if not isinstance(rule, StoppingRule):
             raise TypeError(f"expected stopping rules from jnn.training.stopping, got {rule!r}")
+        rule.check()
         if rule.needs_validation and not validated:
             raise ValueError(f"{rule} watches the validation risk: pass validation, a fraction or (x, y)")
     if not callable(given["initializer"]):
         raise TypeError(f"expected an initializer, as jnn.networks.normal(0.1), got {given['initializer']!r}")
     if not several:
         _check_scalar(given["weight_decay"], optimizer, rules)
-    decay = given["weight_decay"]
-    if not isinstance(decay, jax.core.Tracer):
-        values = np.asarray(decay, np.float64)
-        if not (np.isfinite(values).all() and (values >= 0).all()):
-            raise ValueError(f"expected weight_decay ≥ 0, got {decay}")
+    given["weight_decay"] = number("weight_decay", given["weight_decay"], "a number ≥ 0", lambda x: x >= 0)
     _check_mask(network, given["mask"])
     given |= {"optimizer": optimizer, "stopping": rules}
     return given | _with_curvature(given, settings, network) if takes_curvature(optimizer) else given
@@ -189,7 +193,9 @@ def _check_scalar(decay: Any, optimizer: Any, rules: Any) -> None:
             f"expected weight_decay as one number, got shape {np.shape(decay)}; jnn.ensembles.fit takes one for each "
             "member, and fit can be vmapped"
         )
-    numbers = dict(getattr(optimizer, "numbers", {})) | {
+    given = dict(getattr(optimizer, "numbers", {}))
+    given |= {n: leaf for n, value in given.items() if callable(value) for leaf in jax.tree.leaves(value)}  # schedules
+    numbers = given | {
         f"{type(rule).__name__}{jax.tree_util.keystr(path)}": leaf
         for rule in rules
         for path, leaf in jax.tree.leaves_with_path(rule)

@@ -6,7 +6,7 @@ positive, as the negative log-likelihoods of classes and counts and the sum-of-s
 """
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, dataclass_transform
 
@@ -15,6 +15,8 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
+
+from jnn.checks import number
 
 
 class Observation(NamedTuple):
@@ -60,14 +62,24 @@ class StoppingRule(Observer):
 
     def __post_init__(self) -> None:
         # JAX builds rules again from leaves of all kinds: only what is a number by now is looked at.
-        known = {name: value for name, value in vars(self).items() if _known(value)}
-        for name in known.keys() & self.positive:
-            if isinstance(known[name], (str, bool)) or not np.all(np.asarray(known[name]) > 0):
-                raise ValueError(f"expected {name} > 0, got {known[name]}")
-        for name in known.keys() & self.counted:
-            numbers = np.asarray(known[name])
-            if not np.issubdtype(numbers.dtype, np.integer) or not np.all(numbers >= 1):
-                raise ValueError(f"expected {name} as an integer of at least 1, got {known[name]!r}")
+        self._check({name: value for name, value in vars(self).items() if _known(value)})
+
+    def check(self) -> None:
+        """TypeError or ValueError for a field that is no number, or not one as it should be."""
+        self._check(vars(self))
+
+    def _check(self, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            if name in self.counted:
+                if not _known(value) and not isinstance(value, jax.core.Tracer):
+                    raise ValueError(f"expected {name} as an integer of at least 1, got {value!r}")
+                numbers = np.ones((), int) if isinstance(value, jax.core.Tracer) else np.asarray(value)
+                if not np.issubdtype(numbers.dtype, np.integer) or not np.all(numbers >= 1):
+                    raise ValueError(f"expected {name} as an integer of at least 1, got {value!r}")
+            elif name in self.positive:
+                number(name, value, "a number > 0", lambda x: x > 0)
+            elif not isinstance(value, str):
+                number(name, value, "a number", np.isfinite)
 
     @property
     def reason(self) -> str:

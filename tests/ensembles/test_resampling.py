@@ -49,5 +49,5 @@ def test_bad_numbers_are_told(key):
             ensembles.k_fold(key, 7, folds)
     with pytest.raises(ValueError, match="expected a class for each of the 7 examples"):
         ensembles.k_fold(key, 7, 2, np.zeros(6, int))
-    with pytest.raises(ValueError, match="expected at least one example and one member, got 0 and 2"):
+    with pytest.raises(ValueError, match="expected count as an integer of at least 1, got 0"):
         ensembles.bootstrap(key, 0, 2)

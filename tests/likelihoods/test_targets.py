@@ -70,16 +70,16 @@ REJECTED = [
     ),
     (CATEGORICAL, np.eye(4, dtype=int), 3, ValueError, r"expected shape \(..., 3\) for 3 outputs, got \(4, 4\)"),
     (CATEGORICAL, [0, 0], 1, ValueError, r"at least two outputs, one per class, got 1; .* use Bernoulli"),
-    (GAUSSIAN, [[1.0], [1.0, 2.0]], 2, ValueError, "ragged sequence; give every row equally many"),
+    (GAUSSIAN, [[1.0], [1.0, 2.0]], 2, ValueError, "ragged or nested list; give every row equally many"),
     # no targets
     (GAUSSIAN, [], 1, ValueError, r"expected at least one example, got an empty array of shape \(0,\)"),
     (CATEGORICAL, np.zeros(0, int), 3, ValueError, "expected at least one example"),
     (BERNOULLI, np.zeros((0, 2)), 2, ValueError, r"empty array of shape \(0, 2\)"),
     # not numbers
     (CATEGORICAL, ["cat", "dog"], 2, TypeError, r"got dtype <U3 .*'cat'.*encode labels with OneHot.fit\(labels\)"),
-    (BERNOULLI, np.array([["a"]], object), 1, TypeError, "Bernoulli targets: expected numbers, got dtype object"),
-    (GAUSSIAN, np.array([[1j]]), 1, TypeError, "expected real numbers, got dtype complex128"),
-    (POISSON, np.array([["2020-01-01"]], "datetime64[D]"), 1, TypeError, "expected real numbers, got dtype datetime64"),
+    (BERNOULLI, np.array([["a"]], object), 1, TypeError, "Bernoulli targets of real numbers, got dtype object"),
+    (GAUSSIAN, np.array([[1j]]), 1, TypeError, "of real numbers, got dtype complex128"),
+    (POISSON, np.array([["2020-01-01"]], "datetime64[D]"), 1, TypeError, "of real numbers, got dtype datetime64"),
     # not finite
     (GAUSSIAN, [[1.0], [NAN]], 1, ValueError, r"expected finite numbers, got y\[1, 0\] = nan \(1 such of 2\); remove"),
     (GAUSSIAN, [[INF, -INF]], 2, ValueError, r"expected finite numbers, got y\[0, 0\] = inf \(2 such of 2\)"),
@@ -136,7 +136,7 @@ def test_traced_targets_are_checked_by_shape_and_dtype():
         assert jnp.isnan(check(likelihood, 2)(jnp.full((3, 2), jnp.nan))).all()
         with pytest.raises(ValueError, match=r"got \(3, 2\)"):
             check(likelihood, 4)(jnp.ones((3, 2)))
-        with pytest.raises(TypeError, match="expected real numbers, got dtype complex128"):
+        with pytest.raises(TypeError, match="of real numbers, got dtype complex128"):
             check(likelihood, 2)(jnp.ones((3, 2), complex))
     assert check(CATEGORICAL, 3)(jnp.asarray([7])).tolist() == [7]
     with pytest.raises(TypeError, match=r"use y.astype"):

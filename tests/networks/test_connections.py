@@ -100,7 +100,7 @@ def test_long_cycle_is_named_in_order():
 def test_other_bad_arguments():
     with pytest.raises(ValueError, match="outputs cannot be read"):
         jnn.dag(1, 2, [(1, 2), (1, 3), (2, 3)])
-    with pytest.raises(ValueError, match="at least 1 of inputs, got 0"):
+    with pytest.raises(ValueError, match="inputs as an integer of at least 1, got 0"):
         jnn.dag(0, 1, EDGES)
     with pytest.raises(ValueError, match="outputs as an integer"):
         inspect.unwrap(jnn.dag)(2, 1.5, EDGES)

@@ -118,12 +118,12 @@ def test_float32_curves_decide_as_float64_ones():
     [
         (lambda: Patience(0), "expected epochs as an integer of at least 1, got 0"),
         (lambda: Patience(3, monitor="loss"), 'expected monitor "validation" or "train", got \'loss\''),
-        (lambda: GeneralizationLoss(-1.0), "expected alpha > 0, got -1.0"),
-        (lambda: TrainingProgress(0.0), "expected threshold > 0, got 0.0"),
+        (lambda: GeneralizationLoss(-1.0), "expected alpha to be a number > 0, got -1.0"),
+        (lambda: TrainingProgress(0.0), "expected threshold to be a number > 0, got 0.0"),
         (lambda: TrainingProgress(strip=0), "expected strip as an integer of at least 1, got 0"),
-        (lambda: ProgressQuotient(float("nan")), "expected alpha > 0, got nan"),
+        (lambda: ProgressQuotient(float("nan")), "expected alpha to be a number > 0, got nan"),
         (lambda: ProgressQuotient(strip=0), "expected strip as an integer of at least 1, got 0"),
-        (lambda: GradientNorm(0.0), "expected tolerance > 0, got 0.0"),
+        (lambda: GradientNorm(0.0), "expected tolerance to be a number > 0, got 0.0"),
     ],
 )
 def test_bad_rules_are_refused(make, message):
