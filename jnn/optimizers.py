@@ -328,10 +328,10 @@ def levenberg_marquardt(
         raise ValueError(f'levenberg_marquardt: expected solver as "cholesky", "cg" or None, got {solver!r}.')
     return parametrized(
         _levenberg_marquardt,
-        damping=_checked("damping", damping, "a number > 0", lambda x: x > 0),
-        gradient_tolerance=_checked("gradient_tolerance", gradient_tolerance, "a number ≥ 0", lambda x: x >= 0),
-        step_tolerance=_checked("step_tolerance", step_tolerance, "a number ≥ 0", lambda x: x >= 0),
-        most_damping=_checked("most_damping", most_damping, "a number > 0", lambda x: x > 0),
+        damping=number("damping", damping, "a number > 0", lambda x: x > 0),
+        gradient_tolerance=number("gradient_tolerance", gradient_tolerance, "a number ≥ 0", lambda x: x >= 0),
+        step_tolerance=number("step_tolerance", step_tolerance, "a number ≥ 0", lambda x: x >= 0),
+        most_damping=number("most_damping", most_damping, "a number > 0", lambda x: x > 0),
         solver=solver,
     )
 
@@ -347,7 +347,7 @@ def _steepest_descent(learning_rate: Any, momentum: Any, nesterov: bool) -> opta
     def update(
         updates: Weights, state: SteepestDescentState, params: Weights = None, **_: Any
     ) -> tuple[Weights, SteepestDescentState]:
-        _check_gradients(updates, state.delta)
+        _check_gradients(updates, updates if momentum is None else state.delta)
         eta, count = _rate_and_next_count(learning_rate, state.count)
         descent = jax.tree.map(lambda g: -eta * jnp.asarray(g, _state_dtype(g)), updates)
         if momentum is None:
@@ -438,7 +438,7 @@ def _levenberg_marquardt(
         return solver == "cg" or (solver is None and count > MOST_FOR_CHOLESKY)
 
     def init(params: Weights) -> LevenbergMarquardtState:
-        _check_floating(params, "weights")
+        check_floating(params, "weights")
         flat, _ = ravel_pytree(params)
         zero = jnp.zeros((), _state_dtype(flat))
         matrix = None if takes_products(params) else jnp.zeros((len(flat), len(flat)), zero.dtype)
@@ -459,7 +459,7 @@ def _levenberg_marquardt(
                 "levenberg_marquardt: expected params, value, value_fn and gauss_newton_fn, as jnn.fit and "
                 "jnn.ensembles.fit pass them (see its docstring)"
             )
-        _check_floating(updates, "gradients")
+        check_floating(updates, "gradients")
         wide = state.damping.dtype
         g, (w, unravel) = ravel_pytree(updates)[0].astype(wide), ravel_pytree(params)
         eps = jnp.finfo(wide).eps
@@ -533,11 +533,12 @@ def _initial_steps(given: Number | Weights | Callable[[Weights], Weights], param
 
 
 def _check_gradients(updates: Weights, like: Weights) -> None:
+    """Those of the weights that `like`, a part of the state, was made for."""
     check_floating(updates, "gradients")
-    if like is not None and (got := jax.tree.structure(updates)) != (wanted := jax.tree.structure(like)):
+    if (got := jax.tree.structure(updates)) != (wanted := jax.tree.structure(like)):
         raise ValueError(f"expected gradients of the weights' structure, {wanted}, as init was given; got {got}")
     shapes, own = ([jnp.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (updates, like))
-    if like is not None and shapes != own:
+    if shapes != own:
         raise ValueError(f"expected gradients of the weights' shapes, {own}, as init was given; got {shapes}")
 
 

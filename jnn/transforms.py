@@ -51,7 +51,8 @@ def _examples(x: Any) -> tuple[Any, Any, float]:
     if not isinstance(x, jax.core.Tracer) and not bool(xp.all(xp.isfinite(x))):
         raise ValueError("x has NaN or infinite values; remove or impute them before fitting a transform")
     own = _floating(x)
-    return xp, x.astype(np.float64 if xp is np else own), float(jnp.finfo(own).eps)
+    wide = np.float64 if xp is np else jnp.promote_types(own, jnp.float32)
+    return xp, x.astype(wide), float(jnp.finfo(own).eps)
 
 
 class Transform(abc.ABC):
@@ -81,7 +82,8 @@ class Transform(abc.ABC):
         if x.ndim == 0 or x.shape[-1] != columns:
             raise ValueError(f"expected {name} with {columns} columns, as the transform was fitted to; got {x.shape}")
         own = _floating(x)
-        x, *arrays = (xp.asarray(array, np.float64 if xp is np else own) for array in (x, *arrays))
+        with np.errstate(over="ignore"):
+            x, *arrays = (xp.asarray(array, np.float64 if xp is np else own) for array in (x, *arrays))
         # Vectors with as many axes as x, so that nothing is broadcast by accident.
         arrays = [m if m.ndim > 1 else m.reshape((1,) * (x.ndim - 1) + m.shape) for m in arrays]
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):

@@ -93,7 +93,7 @@ def _activations() -> list[Function]:
 
 
 def _likelihoods() -> list[Function]:
-    found = [Function("likelihoods.Gaussian", lambda s: Gaussian(s).delta(Y, Y + 1), {"s": 2.0})]
+    found = [Function("likelihoods.Gaussian", lambda s: Gaussian(s).delta(jax.numpy.asarray(Y), Y + 1), {"s": 2.0})]
     for name, (likelihood, a, y) in PAIRS.items():
         for method in ("nll", "delta", "mean", "variance", "decide", "sample"):
             if call := getattr(likelihood, method, None):
@@ -108,8 +108,8 @@ def _likelihoods() -> list[Function]:
     encoding = OneHot.fit([0, 1, 2])
     found += [
         Function("likelihoods.OneHot.fit", lambda y: len(OneHot.fit(y).classes), {"y": LABELS}, labels="y"),
-        Function("likelihoods.OneHot.encode", encoding.encode, {"labels": LABELS}),
-        Function("likelihoods.OneHot.indices", encoding.indices, {"labels": LABELS}),
+        Function("likelihoods.OneHot.encode", encoding.encode, {"labels": LABELS}, labels="labels"),
+        Function("likelihoods.OneHot.indices", encoding.indices, {"labels": LABELS}, labels="labels"),
         Function("likelihoods.OneHot.decode", encoding.decode, {"z": X}),
         Function("likelihoods.OneHot.labels", encoding.labels, {"indices": LABELS}),
     ]
@@ -118,8 +118,10 @@ def _likelihoods() -> list[Function]:
 
 def _networks() -> list[Function]:
     found = [
-        Function("mlp", lambda sizes: jnn.mlp(sizes).weight_count, {"sizes": np.array([3, 4, 2])}),
-        Function("dag", lambda connections: jnn.dag(3, 2, connections).weight_count, {"connections": EDGES}),
+        Function("mlp", lambda sizes: jnn.mlp(sizes).weight_count, {"sizes": np.array([3, 4, 2])},
+                 labels="sizes"),
+        Function("dag", lambda connections: jnn.dag(3, 2, connections).weight_count, {"connections": EDGES},
+                 labels="connections"),
         Function("dag", lambda inputs, outputs: jnn.dag(inputs, outputs, EDGES).weight_count,
                  {"inputs": 3, "outputs": 2}),
         Function("networks.Network.init", lambda key, bias: NETWORK.init(key, bias=bias), {"key": KEY, "bias": 1.0}),
@@ -192,6 +194,10 @@ def _optimizers() -> list[Function]:
     numbers: dict[str, tuple[Callable[..., Any], dict[str, float]]] = {
         "adam": (jnn.adam, {"learning_rate": 0.5, "b1": 0.5, "b2": 0.75, "eps": 0.125}),
         "steepest_descent": (jnn.steepest_descent, {"learning_rate": 0.5, "momentum": 0.5}),
+        "levenberg_marquardt": (
+            lambda damping: jnn.levenberg_marquardt(damping),
+            {"damping": 0.5},
+        ),
         "rprop": (jnn.rprop, {"learning_rate": 0.5, "eta_plus": 1.5, "eta_minus": 0.5, "max_step": 2.0}),
         "schedules.cosine": (
             lambda **given: jnn.steepest_descent(schedules.cosine(**given)),
@@ -206,7 +212,9 @@ def _optimizers() -> list[Function]:
         found.append(
             Function(
                 name,
-                lambda make=make, **given: _fitted(optimizer=make(**given)),
+                lambda make=make, batch_size=None if name == "levenberg_marquardt" else 8, **given: _fitted(
+                    optimizer=make(**given), batch_size=batch_size
+                ),
                 arguments,
                 trains=True,
                 optional=("momentum",),
@@ -363,10 +371,10 @@ def _sklearn() -> list[Function]:
             Function(f"{name}.fit", fitted, both, labels="y" if words_too else "", **options),
             Function(f"{name}.partial_fit", streamed, both, **options),
             Function(f"{name}.predict", estimator.predict, {"X": X}),
-            Function(f"{name}.score", estimator.score, both, optional=("sample_weight",), labels="y"),
+            Function(f"{name}.score", estimator.score, {"X": X, "y": target}, labels="y"),
         ]
         if words_too:
-            probabilities = kind(**settings).fit(X, words).predict_proba
+            probabilities = MLPClassifier(**settings).fit(X, words).predict_proba
             found.append(Function(f"{name}.predict_proba", probabilities, {"X": X}, trains=True))
     return found
 
@@ -404,6 +412,9 @@ TAKE_NO_NUMBERS = {
     "objectives.all_weights_mask": "a network",
     "objectives.is_zero": "anything",
     "objectives.check_reduction": "a word",
+    "objectives.every_weight_mask": "a network",
+    "objectives.shares": "inside objective and value_and_grad",
+    "optimizers.takes_curvature": "an optimizer",
     "objectives.checked_decay": "inside objective and value_and_grad",
     "objectives.examples": "inside objective and value_and_grad",
     "optimizers.is_elementwise": "an optimizer",

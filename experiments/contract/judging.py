@@ -32,8 +32,8 @@ MODES = {
 """How JAX may be set."""
 
 
-OF_SCIKIT_LEARN = ("dates", "durations", "a record")
-"""What scikit-learn itself takes for numbers, and so its estimators."""
+OF_SCIKIT_LEARN = ("dates", "durations", "a record", "nothings", "objects of several kinds", "numbers in words")
+"""What the estimators take for numbers as scikit-learn does, for categories or for gaps (see `jnn.tables`)."""
 
 
 class HangsError(Exception):
@@ -87,14 +87,14 @@ def judge(case: Case) -> Outcome:
     except Exception:
         return Outcome(case, "", "no such argument")  # a date of a number beyond the calendar, and the like
     del arguments
+    extreme = any(kind.extreme for kind in case.kinds.values())
     try:
-        extreme = any(kind.extreme for kind in case.kinds.values())
         with _watched(strictly=case.function.trains or not extreme), MODES[case.mode]():
             result = jax.block_until_ready(case.call())
     except HangsError:
         return Outcome(case, f"takes more than {SECONDS} s", "")
     except FloatingPointError as error:
-        allowed = case.mode == "debug_nans" and any(kind.extreme for kind in case.kinds.values())
+        allowed = case.mode == "debug_nans" and extreme
         return Outcome(case, "" if allowed else f"debug_nans: {error}", str(error))
     except Exception as error:
         message = f"{type(error).__name__}: {error}"
@@ -117,8 +117,9 @@ def _fault_of(case: Case, result: Any) -> str:
         free = free or (case.function.name.startswith("sklearn.") and case.changes[name] in OF_SCIKIT_LEARN)
         if kind.demand is Demand.REFUSED and not free:
             return f"{name} is no number, and is taken"
-    # The dtype of training follows the inputs, and with it what a key draws.
-    other = case.mode == "x64" or (case.function.trains and any("16" in kind for kind in case.changes.values()))
+    # The dtype follows the inputs, and with it what a key draws.
+    other = case.mode == "x64" or any("16" in kind for kind in case.changes.values())
+    other |= case.function.name.startswith("sklearn.") and "numbers in words" in case.changes.values()
     if not other and all(kind.demand is Demand.SAME for kind in kinds.values()):
         return _difference(result, _expected(case.function))
     return ""
@@ -186,16 +187,18 @@ def _watched(strictly: bool = True) -> Iterator[None]:
 
 
 def _is_clear(error: BaseException) -> bool:
-    """Whether it was raised by a `raise` of the library's, or by scikit-learn, which the estimators let check."""
-    last: TracebackType | None = error.__traceback__
-    while last is not None and last.tb_next is not None:
-        last = last.tb_next
-    if last is None or not isinstance(error, (TypeError, ValueError, IndexError, AttributeError)):
-        return False
-    path = last.tb_frame.f_code.co_filename
-    if "/sklearn/" in path and "/jnn/" not in path:
+    """Whether it was raised by a `raise` of the library's, or within scikit-learn, which the estimators let check."""
+    frames: list[TracebackType] = []
+    trace = error.__traceback__
+    while trace is not None:
+        frames.append(trace)
+        trace = trace.tb_next
+    ours = [frame.tb_frame.f_code.co_filename for frame in frames]
+    known = [path for path in ours if "/jnn/" in path or "/sklearn/" in path]
+    if known and "/jnn/" not in known[-1]:
         return True
-    return "/jnn/" in path and last.tb_lineno in _raises(path) and len(str(error)) > 20
+    clear = isinstance(error, (TypeError, ValueError, IndexError, AttributeError)) and len(str(error)) > 20
+    return clear and bool(known) and known[-1] == ours[-1] and frames[-1].tb_lineno in _raises(ours[-1])
 
 
 @functools.cache

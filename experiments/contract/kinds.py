@@ -129,7 +129,7 @@ SAME: Mapping[str, Callable[[np.ndarray], Any]] = {
     "polars": _polars,
     "masked nowhere": np.ma.masked_array,
     "matrix": lambda array: array.view(np.matrix) if array.ndim == 2 else array,
-    "memory view": lambda array: memoryview(np.ascontiguousarray(array)),
+    "memory view": lambda array: memoryview(np.ascontiguousarray(array)),  # pyright: ignore[reportArgumentType]
     "something with __array__": _Duck,
     "sparse": lambda array: scipy.sparse.csr_matrix(np.atleast_2d(array)),
     "sparse array": lambda array: scipy.sparse.coo_array(np.atleast_2d(array)),

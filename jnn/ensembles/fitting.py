@@ -83,9 +83,12 @@ def fit(
     values or settings that do not fit, before anything is trained. Warns (`DivergenceWarning`) if the error or a
     parameter of some members became NaN or infinite.
     """
-    varied = {"weights": weights, "rows": rows, "held_out": held_out}
-    if is_traced(x, y, key, params, resume, validation, varied, dict(settings)):
+    if is_traced(x, y, key, params, resume, validation, weights, rows, held_out, dict(settings)):
         raise TypeError("ensembles.fit visits its members from the host: call it outside jit and vmap, or vmap jnn.fit")
+    weights = None if weights is None else real_array(weights, "weights")
+    rows = None if rows is None else real_array(rows, "rows", "give numbers of examples")
+    held_out = None if held_out is None else real_array(held_out, "held_out", "give numbers of examples")
+    varied = {"weights": weights, "rows": rows, "held_out": held_out}
     networks, keys = _members(network, key, members, params, varied, settings)
     count, wide = len(keys), widest(networks)
     several = any(own != wide for own in networks)
@@ -192,7 +195,7 @@ def _checked_rows(rows: Any, name: str, count: int, whole: bool) -> Rows | None:
     """
     if rows is None:
         return None
-    values = np.asarray(real_array(rows, name, "give numbers of examples"))
+    values = np.asarray(rows)
     if values.ndim != 2 or not np.issubdtype(values.dtype, np.integer):
         raise ValueError(f"expected {name} as integers of shape (members, ...), got {values.dtype} {values.shape}")
     if values.size and values.max() >= count:

@@ -305,6 +305,8 @@ class Poisson(Canonical):
 
     def sample(self, key: Key[Array, ""], a: Components) -> Int[Array, "*batch K"]:
         """Draw counts (needs JAX's default random number generator, threefry)."""
+        if jax.random.key_impl(key) != jax.random.key_impl(jax.random.key(0, impl="threefry2x32")):
+            raise ValueError("Poisson.sample: expected a key of JAX's default kind, threefry; make one for it")
         return jax.random.poisson(key, jnp.exp(at_least_float32(a)))
 
     def check_values(self, y: np.ndarray, name: str) -> None:

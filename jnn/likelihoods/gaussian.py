@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import ArrayLike, Float, Key
 
+from jnn.checks import number
 from jnn.likelihoods.base import Components, Likelihood, Outputs, PerExample, Targets, diagonal, paired
 from jnn.likelihoods.canonical import Canonical
 
@@ -38,9 +39,9 @@ class Gaussian(Canonical):
             raise ValueError(f"Gaussian: expected a scalar s, got shape {np.shape(self.s)}; use one s for all outputs")
         if isinstance(self.s, jax.core.Tracer):
             return
-        if isinstance(self.s, bool | complex) or not (math.isfinite(s := float(self.s)) and s > 0):
-            raise ValueError(f"Gaussian: expected a positive finite standard deviation s, got {self.s}")
-        object.__setattr__(self, "s", s)
+        # The square of s is a number in float32, too.
+        s = number("s", self.s, "a positive finite standard deviation within 1e±18", lambda s: 1e-18 < s < 1e18)
+        object.__setattr__(self, "s", float(s))
 
     @property
     def dispersion(self) -> ArrayLike:

@@ -131,7 +131,7 @@ def _pairs(connections: Any) -> np.ndarray:
         edges = np.asarray(pairs)
     except ValueError:
         edges = np.empty(0, object)
-    if edges.shape[1:] != (2,) or not np.issubdtype(edges.dtype, np.integer):
+    if edges.shape[1:] != (2,) or edges.dtype.kind not in "iu":
         raise ValueError(
             "expected connections as a boolean matrix, a list of edges (j, i) of two integers, or a networkx DiGraph; "
             f"got an array of shape {edges.shape} and dtype {edges.dtype}"

@@ -194,7 +194,12 @@ def _check_scalar(decay: Any, optimizer: Any, rules: Any) -> None:
             "member, and fit can be vmapped"
         )
     given = dict(getattr(optimizer, "numbers", {}))
-    given |= {n: leaf for n, value in given.items() if callable(value) for leaf in jax.tree.leaves(value)}  # schedules
+    schedules = {name: value for name, value in given.items() if callable(value)}
+    given |= {
+        f"{name}{jax.tree_util.keystr(path)}": leaf
+        for name, value in schedules.items()
+        for path, leaf in jax.tree.leaves_with_path(value)
+    }
     numbers = given | {
         f"{type(rule).__name__}{jax.tree_util.keystr(path)}": leaf
         for rule in rules

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jnn.checks import number
+from jnn.checks import count, number
 
 
 class Observation(NamedTuple):
@@ -78,7 +78,7 @@ class StoppingRule(Observer):
                     raise ValueError(f"expected {name} as an integer of at least 1, got {value!r}")
             elif name in self.positive:
                 number(name, value, "a number > 0", lambda x: x > 0)
-            elif not isinstance(value, str):
+            elif name != "monitor":
                 number(name, value, "a number", np.isfinite)
 
     @property
@@ -214,6 +214,10 @@ class _AtStrips(StoppingRule):
 
     strip: int
     counted: ClassVar[tuple[str, ...]] = ("strip",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "strip", count("strip", self.strip))  # structure: hashable
 
     @abc.abstractmethod
     def _stops(self, strip: _Strip, seen: Observation) -> Any:

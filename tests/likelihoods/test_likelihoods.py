@@ -330,9 +330,9 @@ def test_gradient_and_vmap_over_s():
 
 @pytest.mark.parametrize("s", [0, -1.0, math.inf, math.nan, True])
 def test_wrong_s(s):
-    with pytest.raises(ValueError, match="Gaussian: expected a positive finite standard deviation s, got"):
+    with pytest.raises((ValueError, TypeError), match="expected s to be a positive finite standard deviation"):
         lk.Gaussian(s)
-    with pytest.raises(ValueError, match="expected a positive finite"):
+    with pytest.raises((ValueError, TypeError), match="expected s to be a positive finite"):
         lk.SquaredError("tanh", s)
 
 
