@@ -150,7 +150,7 @@ def column_names(x: Any) -> tuple[str, ...] | None:
 def all_numbers(x: Any) -> bool:
     """Whether all columns' types are numbers and booleans."""
     if not is_table(x):
-        return getattr(x, "dtype", np.dtype(object)).kind in "biuf"
+        return getattr(getattr(x, "dtype", None), "kind", "O") in ("b", "i", "u", "f")
     return all(_kind(dtype) == "number" for dtype in _dtypes(x))
 
 
