@@ -32,7 +32,16 @@ MODES = {
 """How JAX may be set."""
 
 
-OF_SCIKIT_LEARN = ("dates", "durations", "a record", "nothings", "objects of several kinds", "numbers in words")
+OF_SCIKIT_LEARN = (
+    "dates",
+    "durations",
+    "a record",
+    "nothings",
+    "objects of several kinds",
+    "numbers in words",
+    "words",
+    "bytes",
+)
 """What the estimators take for numbers as scikit-learn does, for categories or for gaps (see `jnn.tables`)."""
 
 

@@ -77,7 +77,12 @@ class MLPClassifier(ClassifierMixin, MLP):
 
     def _checked(self, y: Any) -> np.ndarray:
         if not scipy.sparse.issparse(y):
-            labels = np.asarray(y)
+            try:
+                labels = np.asarray(y)
+            except ValueError as error:
+                raise ValueError(
+                    "expected y of shape (n,) or (n, K), got a ragged list; give every row as many"
+                ) from error
             if labels.dtype.kind == "f":
                 assert_all_finite(labels, input_name="y")
             missing = [n for n, label in enumerate(labels.flat) if is_missing(label)] if labels.dtype == object else []
