@@ -270,7 +270,7 @@ def test_probabilities_are_averaged_not_pre_activations(key):
          "expected the number of members: pass members="),
         ({"key": 3}, TypeError, "expected a typed key"),
         ({"weight_decay": np.ones((7, 2))}, ValueError, "expected weight_decay with a first axis over the members"),
-        ({"weight_decay": -DECAYS}, ValueError, "weight_decay ≥ 0"),
+        ({"weight_decay": -DECAYS}, ValueError, "weight_decay to be a number ≥ 0"),
         ({"optimizer": adam(RATES[:3])}, ValueError, "optimizer.*learning_rate.*: 3"),
         ({"stopping": stopping.Patience(np.arange(1, 3))}, ValueError, "'stopping.epochs': 2"),
         ({"rows": np.zeros(7, int)}, ValueError, "expected rows with a first axis over the members"),
@@ -279,7 +279,7 @@ def test_probabilities_are_averaged_not_pre_activations(key):
         ({"rows": np.zeros((7, 2))}, ValueError, "expected rows as integers"),
         ({"held_out": np.zeros((7, 2), int)}, ValueError, "expected validation or held_out, got both"),
         ({"weights": np.ones((7, 3))}, ValueError, "expected weights of shape"),
-        ({"lanes": 0}, ValueError, "expected lanes of at least 1"),
+        ({"lanes": 0}, ValueError, "expected lanes as an integer of at least 1"),
         ({"devices": []}, ValueError, "expected at least one device"),
     ],
 )  # fmt: skip
