@@ -392,7 +392,13 @@ class MLP(Saved, BaseEstimator):
     def _is_matrix(self, X: Any) -> bool:
         """Whether it is a NumPy array of numbers with at least one row and the columns of training, without names."""
         numbers = type(X) is np.ndarray and X.dtype.kind in "fiu" and X.ndim == 2
-        return numbers and len(X) > 0 and X.shape[1] == self._model.inputs and not hasattr(self, "feature_names_in_")
+        return (
+            numbers
+            and hasattr(self, "_model")
+            and len(X) > 0
+            and X.shape[1] == self._model.inputs
+            and not hasattr(self, "feature_names_in_")
+        )
 
     def _examples(self, X: Any, y: Any, sample_weight: Any, role: Role, classes: Any = None) -> Examples:
         """Inputs, targets as the likelihood takes them, weights; without the examples that weigh nothing."""
