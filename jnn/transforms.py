@@ -349,7 +349,7 @@ class Encode(Transform):
         for j, count in enumerate(categories or (0,) * x.shape[1]):
             there, gap = x[~gaps[:, j], j], gaps[:, j]
             if not count:
-                made.append((j, float(np.median(there)) if len(there) else 0.0, -1.0, True))
+                made.append((j, float(np.sort(there)[(len(there) - 1) // 2]) if len(there) else 0.0, -1.0, True))
             had_gaps = GAPS <= gap.sum() < len(gap)
             first = 1 if count == 2 and not had_gaps else 0
             for code in range(first, count):
