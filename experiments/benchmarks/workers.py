@@ -27,12 +27,12 @@ class Failure(Exception):
 
 
 def environment(device: str, root: Path = ROOT) -> dict[str, str]:
-    """For a process that computes on one kind of device, and shares a GPU with others."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("PYTHONWARNINGS", "XLA_FLAGS", "JAX_ENABLE_X64", "JAX_COMPILATION_CACHE_DIR")
-    }
+    """For a process that computes on one kind of device, and shares a GPU with others.
+
+    Python keeps a checkout's byte code, as it does an installed package's: else whole processes would compile it anew.
+    """
+    left_out = ("PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE", "XLA_FLAGS", "JAX_ENABLE_X64", "JAX_COMPILATION_CACHE_DIR")
+    kept = {name: value for name, value in os.environ.items() if name not in left_out}
     path = os.pathsep.join(part for part in (str(root), os.environ.get("PYTHONPATH", "")) if part)
     return {
         **kept,
