@@ -48,8 +48,9 @@ def save(path: files.Path, model: Model, *, custom: Mapping[str, Any] | None = N
     model.check()
     writer = Writer(custom or {})
     parts = {name: getattr(model, name) for name in Model.__dataclass_fields__} | {"extra": dict(model.extra)}
-    if model.table is None:  # the older jnn that do not know of tables read such a file, too
-        del parts["table"]
+    for newer in ("table", "posterior"):  # where there is none, an older jnn, which does not know of it, reads the file
+        if parts[newer] is None:
+            del parts[newer]
     description = {"$": "model", **{name: writer.encode(value, name) for name, value in parts.items()}}
     pieces = container.sealed(description, writer.arrays)
     try:  # what cannot be read must not replace what can

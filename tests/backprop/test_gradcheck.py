@@ -205,7 +205,7 @@ FAULTS = [
     # The general network, by element: w[e] belongs to EDGES[e], b[i - 3] to neuron i, x[n, j - 1] to input j.
     Fault(
         "sweep without h'", "sweep", Sweep, "backward",
-        '_by_kind(slope, kind, everything.at[finished].get(mode="clip")) * total', "total",
+        'self._slope(kind, everything.at[finished].get(mode="clip")) * total', "total",
         (W, B, X), {W: {0, 1, 2, 3, 4}, B: {0, 2}, X: set(EVERY_X)},
     ),
     # The last step finishes neurons 3 and 4, whose δ stays zero: the edges into them, 3's bias, and all inputs.
@@ -226,7 +226,7 @@ FAULTS = [
         (W,), {W: {0, 2, 3, 5, 7}},
     ),
     Fault(
-        "places of the edges reversed", "blocks", Blocks, "gradients", "flat[self._places]",
+        "places of the edges reversed", "blocks", Blocks, "_by_edge", "flat[self._places]",
         "flat[self._places[::-1]]", (W,), {W: set(range(9)) - {4}},
     ),
     Fault(
@@ -326,7 +326,7 @@ OBJECTIVE_FAULTS = [
     ),
     Fault(
         "decay not divided by N", "chain", backprop, "value_and_grad",
-        "weight_decay * scale", "weight_decay", (W0, W1),
+        "jnp.asarray(gamma, w.dtype)", "jnp.asarray(weight_decay, w.dtype)", (W0, W1),
     ),
     Fault(
         "examples not weighted in δ", "chain", backprop, "_forward_and_deltas",

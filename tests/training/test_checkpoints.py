@@ -32,6 +32,10 @@ together = functools.partial(
 )  # fmt: skip
 
 
+# Where a disk is full, threads of Orbax's are at work after their event loop has been closed, and say so on stderr.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
 class Stumbled(Exception):
     """What interrupts a training in these tests."""
 

@@ -298,5 +298,5 @@ def test_watching_needs_a_host(settings, key):
 
 
 def test_callback_every_is_checked(key):
-    with pytest.raises(ValueError, match="expected callback_every of at least 1, got 0"):
+    with pytest.raises(ValueError, match="expected callback_every as an integer of at least 1, got 0"):
         train(key=key, epochs=3, callback=lambda seen: None, callback_every=0)
