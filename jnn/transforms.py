@@ -407,6 +407,7 @@ def fold(transform: Affine, network: Network, params: Params) -> tuple[Network, 
     if not isinstance(transform, Affine):
         raise TypeError(f"expected an affine transform, which weights can take up; got {type(transform).__name__}")
     leading_axes(network, params)
+    params = jax.tree.map(jnp.asarray, params)
     mean, matrix = jnp.asarray(transform.mean), jnp.asarray(transform.matrix)
     if matrix.shape[1] != network.inputs:
         raise ValueError(f"expected a transform to the network's {network.inputs} inputs, got one to {matrix.shape[1]}")

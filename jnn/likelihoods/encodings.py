@@ -91,7 +91,7 @@ class OneHot:
 
     def labels(self, indices: ArrayLike | Sequence) -> np.ndarray:
         """Return the labels of the classes numbered `indices`, `(...)`; raise ValueError if one is out of range."""
-        indices = np.asarray(indices)
+        indices = np.asarray(real_array(indices, "indices"))
         if indices.dtype.kind not in "iu":
             raise TypeError(f"OneHot.labels: expected integers, got dtype {indices.dtype}; for rows use decode")
         outside = indices[(indices < 0) | (indices >= len(self.classes))]

@@ -37,6 +37,8 @@ class _Independent(Initializer):
 
     def __call__(self, key: Key[Array, ""], shape: tuple[int, ...], fan_in: Any, gain: Any, dtype: Any) -> Array:
         if self.width is not None:
+            if np.ndim(self.width):
+                raise ValueError(f"expected one number for an initializer, got shape {np.shape(self.width)}")
             width = jnp.asarray(self.width, dtype)
         else:
             width = jnp.asarray(gain / jnp.sqrt(jnp.maximum(jnp.asarray(fan_in), 1)), dtype)

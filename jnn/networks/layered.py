@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
@@ -264,6 +265,7 @@ def mlp(sizes: Sequence[int], hidden: Hidden = "tanh", shortcuts: bool = False) 
 def with_shortcuts(network: Layered, params: Params) -> tuple[Layered, Params]:
     """The network with every shortcut added, the new weights zero: the same function, with more to learn."""
     leading_axes(network, params)
+    params = jax.tree.map(jnp.asarray, params)
     layers, filled = [], []
     for number, (layer, p) in enumerate(zip(network.layers, params, strict=True), start=1):
         blocks = [jnp.zeros((network.sizes[s], layer.size), p["W"].dtype) for s in range(number)]

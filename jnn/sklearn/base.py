@@ -183,7 +183,8 @@ class MLP(Saved, BaseEstimator):
             x, y, weights = self._examples(X, y, sample_weight, role, classes)
             # scikit-learn's loss is half the mean square of targets as they are; here it is half a sum, of scaled ones.
             scale = np.ones(1) if self._target_scaling is None else self._target_scaling.scale
-            unit = len(scale) / float(np.mean(np.square(scale)))
+            with np.errstate(over="ignore"):  # targets near the largest number: the unit is then 0
+                unit = len(scale) / float(np.mean(np.square(scale)))
             plan = make_plan(self.get_params(deep=False), len(x), X_val is not None, streaming, unit)
             if goes_on:
                 self._check_unchanged(plan)

@@ -83,6 +83,8 @@ class MLPClassifier(ClassifierMixin, MLP):
                 raise ValueError(
                     "expected y of shape (n,) or (n, K), got a ragged list; give every row as many"
                 ) from error
+            if labels.dtype.kind == "V":
+                raise ValueError(f"expected y as labels: numbers, strings or booleans; got records, {labels.dtype}")
             if labels.dtype.kind == "f":
                 assert_all_finite(labels, input_name="y")
             missing = [n for n, label in enumerate(labels.flat) if is_missing(label)] if labels.dtype == object else []

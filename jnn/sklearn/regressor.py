@@ -121,7 +121,8 @@ class MLPRegressor(RegressorMixin, MLP):
         if held_out is not None:
             away = [own[rows[rows >= 0]] for own, rows in zip(away, held_out, strict=True)]
         away = np.concatenate(list(away))
-        self.noise_ = np.sqrt(np.mean(np.square(away), axis=0)) if fixed else None
+        most = np.maximum(np.abs(away).max(axis=0), np.finfo(away.dtype).tiny)  # whose square may be too large a number
+        self.noise_ = most * np.sqrt(np.mean(np.square(away / most), axis=0)) if fixed else None
         away = np.abs(away) if self.noise_ is None else np.abs(away) / np.where(self.noise_ > 0, self.noise_, 1.0)
         self._residuals = None if held_out is None else np.sort(away, axis=0)
 
