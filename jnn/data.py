@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Int
 
@@ -141,6 +142,16 @@ class Transformed(OnDisk):
 
     def __getitem__(self, numbers: Numbers) -> np.ndarray:
         return np.asarray(self.transform.apply(np.asarray(self.rows[numbers])))
+
+    def fingerprint(self) -> str:
+        """The rows' own, if they have one, and the transform's numbers; else a digest of what comes of them."""
+        if not isinstance(self.rows, OnDisk):
+            return super().fingerprint()
+        leaves, structure = jax.tree.flatten(self.transform)
+        digest = hashlib.blake2b(str(structure).encode(), digest_size=16)
+        for leaf in map(np.ascontiguousarray, leaves):
+            digest.update(f"{leaf.dtype} {leaf.shape}".encode() + leaf.tobytes())
+        return f"{self.rows.fingerprint()} {digest.hexdigest()}"
 
     def shuffled(self, order: Int[np.ndarray, "some"]) -> Int[np.ndarray, "some"]:
         """As the rows are better read."""

@@ -175,3 +175,13 @@ def test_what_it_refuses(files, tmp_path):
     with pytest.raises(TypeError, match="numbers in column s, got string; encode it first"):
         data.parquet(tmp_path / "strange.parquet", target="y", columns=["s"]).x[np.array([0])]
     assert jnn.data is data
+
+
+def test_transformed_rows_are_known_by_the_files_and_the_transform(files, monkeypatch):
+    """Without a pass over all rows before each training."""
+    x, scale = labelled(files).x, data.standardize(X)
+    one, same, other = (
+        data.Transformed(x, own) for own in (scale, data.standardize(X), transforms.Standardize.fit(2 * X))
+    )
+    monkeypatch.setattr(data.Grouped, "__getitem__", lambda *_: pytest.fail("rows were read"))
+    assert one.fingerprint() == same.fingerprint() != other.fingerprint()

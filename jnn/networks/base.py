@@ -168,8 +168,10 @@ class Network(abc.ABC):
 
         `x` is one example `(d,)` or any batch of them, a ValueError otherwise; integers become the parameters' dtype.
         """
-        leading_axes(self, params, lead=())
-        return _applied(self, params, floats(x, "x", jax.tree.leaves(params)[0].dtype))
+        leaves = jax.tree.leaves(params)
+        if not leaves or not all(isinstance(leaf, jax.Array) for leaf in leaves):
+            leading_axes(self, params, lead=())  # JAX's own are looked at once, where they are compiled for
+        return _applied(self, params, floats(x, "x", leaves[0].dtype))
 
     def columns(self, params: Params, x: Num[Array | np.ndarray, "..."]) -> tuple[Float[Array, "d n"], tuple[Any, ...]]:
         """`x` with its examples as columns, and the batch shape to put back in the end."""
@@ -244,6 +246,7 @@ def laid_out(a: Array) -> Array:
 @functools.partial(jax.jit, static_argnames="network")
 def _applied(network: Network, params: Params, x: Array) -> Array:
     """As one program, which compiles faster than its operations one by one."""
+    leading_axes(network, params, lead=())
     columns, batch = network.columns(params, x)
     return as_rows(network.forward(params, columns)[0], batch)
 

@@ -5,6 +5,7 @@ import resource
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from jnn.likelihoods import Categorical, Gaussian
 from jnn.training import CheckpointError, fingerprint
 from tests import typechecker
 
+ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(15)
 X = RNG.normal(size=(60, 3))
 Y = np.sin(X[:, :1]) + X[:, 1:2]
@@ -30,10 +32,6 @@ together = functools.partial(
     optimizer=adam(np.linspace(0.01, 0.05, 7)), validation=0.2, stopping=stopping.Patience(3),
     devices=jax.devices()[:1],
 )  # fmt: skip
-
-
-# Where a disk is full, threads of Orbax's are at work after their event loop has been closed, and say so on stderr.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 class Stumbled(Exception):
@@ -168,8 +166,7 @@ def test_another_problem_is_refused_and_told(kept):
         train(checkpoint=kept)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of Orbax's threads
-def test_a_full_disk(kept):
+def full_disk(kept):
     """Files that may not grow: the error says what happened, and what is left."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
@@ -180,8 +177,8 @@ def test_a_full_disk(kept):
     assert_equal(train(checkpoint=kept), train())
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of Orbax's threads
-def test_a_damaged_checkpoint_is_told(kept):
+def damaged(kept):
+    """A checkpoint of which files are empty: its number, and the remedy."""
     train(checkpoint=kept)
     newest = max(kept.folder.iterdir(), key=lambda path: int(path.name))
     for path in newest.rglob("*"):
@@ -189,6 +186,15 @@ def test_a_damaged_checkpoint_is_told(kept):
             path.write_bytes(b"")
     with pytest.raises(CheckpointError, match=f"number {newest.name}, cannot be read .*; remove its folder"):
         train(checkpoint=kept)
+
+
+@pytest.mark.parametrize("fault", [full_disk, damaged], ids=lambda fault: fault.__name__)
+def test_what_the_disk_does_is_told(fault, tmp_path):
+    """In a process of its own: after a failure Orbax's threads go on, and complain of it in later tests."""
+    module = "from tests.training import test_checkpoints as here; from pathlib import Path"
+    code = f"{module}; here.{fault.__name__}(here.Checkpoints(Path({str(tmp_path / 'run')!r}), seconds=0, keep=2))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 0, run.stderr
 
 
 def test_what_it_refuses(kept, tmp_path):
