@@ -127,7 +127,7 @@ def test_ensembles_with_those_that_ended_and_those_that_wait(kept, monkeypatch):
     class Stumbling(scheduling._Queue):
         def tell(self, worker, mine, states):
             super().tell(worker, mine, states)
-            if self._ended.sum() == 3:
+            if self._ended.sum() >= 3:  # both lanes may end at one visit
                 raise Stumbled
 
     with monkeypatch.context() as patched:
