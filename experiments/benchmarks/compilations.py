@@ -39,6 +39,8 @@ from jnn.sklearn import MLPClassifier, MLPRegressor
 
 TRAINING = ("run", "run_lanes")
 """The compiled functions that train. What starts a training is compiled beside each (a fifth of the time)."""
+FITS = 50
+"""The number of fits in a row over which a process' growth is measured, at most."""
 
 ROWS, COLUMNS, CLASSES = 100, 4, 3
 NETWORK = jnn.mlp([COLUMNS, 8, CLASSES])
@@ -74,7 +76,7 @@ class Series:
         values: it takes.
         fit: trains with one of them.
         bound: the most training programs that the values after the first may need.
-        growth: the most megabytes by which the process may grow meanwhile; None if it does not matter.
+        growth: the most megabytes by which the process may grow over `FITS` of them; None if it does not matter.
     """
 
     of: str
@@ -224,12 +226,14 @@ def measure(series: Series) -> Found:
     """Fit with the first value, and count what the others need."""
     first, *others = series.values
     series.fit(first)
-    before = resident()
+    held = [resident()]
     with compilations() as found:
-        for value in others:
-            series.fit(value)
+        for begin in range(0, len(others), FITS):
+            for value in others[begin : begin + FITS]:
+                series.fit(value)
+            held.append(resident())
     training = sum(count for name, count in found.items() if name in (*TRAINING, ""))
-    return Found(series, training, found.total(), resident() - before)
+    return Found(series, training, found.total(), float(np.diff(held).max()))
 
 
 def table(found: Sequence[Found]) -> Table:
@@ -246,7 +250,7 @@ def table(found: Sequence[Found]) -> Table:
         )
         for one in found
     ]
-    columns = ("", "further fits", "training programs", "at most", "all compilations", "MB grown", "at most")
+    columns = ("", "further fits", "training programs", "at most", "all compilations", f"MB over {FITS} fits", "at most")
     return Table(f"What other numbers and sizes had compiled, JAX {jax.__version__}", columns, rows)
 
 
