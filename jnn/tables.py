@@ -12,6 +12,8 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -238,15 +240,25 @@ HINT = (
 )
 
 
+def _dates(kind: Any) -> str:
+    """What a column of such a type holds, and what to do about it."""
+    if re.search("timedelta|duration", str(kind).lower()):
+        return (
+            "lengths of time{}. Make numbers of them, in a unit that suits (pandas: column / pandas.Timedelta(days=1))"
+        )
+    return "dates{}" + HINT
+
+
 def _cells(column: Any, where: str) -> list[Any]:
     """Plain values; None for what is missing."""
     to_list = next(name for name in ("to_pylist", "to_list", "tolist") if hasattr(column, name))
     values = getattr(column, to_list)()
     cells = [None if _is_missing(value) else value for value in values]
+    cells = [float(cell) if isinstance(cell, Decimal | Fraction) else cell for cell in cells]
     for cell in cells:
         if cell is not None and not isinstance(cell, str | bytes | bool | int | float | np.generic):
             if _kind(type(cell).__name__) == "date":
-                raise ColumnError(f"{where} holds dates, the first is {cell!r}{HINT}")
+                raise ColumnError(f"{where} holds " + _dates(type(cell)).format(f", the first is {cell!r}"))
             # In the words in which scikit-learn's checks expect it.
             raise TypeError(f"argument must be a string or a number, not {type(cell).__name__!r}, in {where}")
     return [cell.item() if isinstance(cell, np.generic) else cell for cell in cells]
@@ -261,7 +273,7 @@ def _numbers(column: Any, where: str) -> Float[np.ndarray, "n"]:
     """A column as float64; NaN for what is missing."""
     dtype, kind = _dtype(column), _kind(_dtype(column))
     if kind == "date":
-        raise ColumnError(f"{where} holds dates, of type {dtype}{HINT}")
+        raise ColumnError(f"{where} holds " + _dates(dtype).format(f", of type {dtype}"))
     if kind == "number" and isinstance(column, np.ndarray):
         return column.astype(np.float64)
     if kind == "number" and hasattr(column, "iloc"):

@@ -2,6 +2,8 @@
 
 import datetime
 import warnings
+from decimal import Decimal
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -100,6 +102,29 @@ def test_dates_are_refused_with_a_hint(dates, package):
         return  # a month as a string is a category like any other
     with pytest.raises(ColumnError, match=r"column 'when' holds dates.*days since the first"):
         Table.fit(frame)
+
+
+def test_lengths_of_time_are_refused_with_a_hint_of_their_own():
+    days = pandas.to_timedelta(range(8), unit="D")
+    pyarrow = pytest.importorskip("pyarrow")
+    objects = pandas.DataFrame({"lasted": days.to_pytimedelta().astype(object)})
+    for frame in (pandas.DataFrame({"lasted": days}), objects, pyarrow.table({"lasted": list(days.to_pytimedelta())})):
+        with pytest.raises(ColumnError, match=r"column 'lasted' holds lengths of time.*pandas.Timedelta"):
+            Table.fit(frame)
+
+
+def test_exact_numbers_are_numbers():
+    """As they come from databases, and from Parquet files that these have written."""
+    prices = [Decimal("1.25"), None, Decimal("3"), Decimal("2.5")]
+    halves = [Fraction(1, 2), Fraction(3, 2), Fraction(1, 4), Fraction(0)]
+    expected = [[1.25, 0.5], [np.nan, 1.5], [3, 0.25], [2.5, 0]]
+    frame = pandas.DataFrame({"price": prices, "half": halves})
+    assert Table.fit(frame).counts == (0, 0)
+    np.testing.assert_array_equal(Table.fit(frame).apply(frame), expected)
+    np.testing.assert_array_equal(Table.fit(frame.to_numpy()).apply(frame.to_numpy()), expected)
+    pyarrow = pytest.importorskip("pyarrow")
+    table = pyarrow.table({"price": pyarrow.array(prices, pyarrow.decimal128(6, 2))})
+    np.testing.assert_array_equal(Table.fit(table).apply(table)[:, 0], [1.25, np.nan, 3, 2.5])
 
 
 def test_columns_are_named_in_errors():

@@ -250,7 +250,15 @@ def table(found: Sequence[Found]) -> Table:
         )
         for one in found
     ]
-    columns = ("", "further fits", "training programs", "at most", "all compilations", f"MB over {FITS} fits", "at most")
+    columns = (
+        "",
+        "further fits",
+        "training programs",
+        "at most",
+        "all compilations",
+        f"MB over {FITS} fits",
+        "at most",
+    )
     return Table(f"What other numbers and sizes had compiled, JAX {jax.__version__}", columns, rows)
 
 
