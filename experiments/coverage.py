@@ -31,10 +31,11 @@ def measure(examples: Examples, folds: int, **parameters: int) -> tuple[list[flo
     inside: list[list[np.ndarray]] = [[] for _ in ASKED]
     widths: list[list[np.ndarray]] = [[] for _ in ASKED]
     for train, test in KFold(folds, shuffle=True, random_state=0).split(examples.x):
-        model = MLPRegressor(random_state=0, **parameters).fit(examples.x[train], examples.y[train])
+        model = MLPRegressor(random_state=0, **parameters).fit(*examples.take(train))
+        new = examples.take(test)
         for place, asked in enumerate(ASKED):
-            lower, upper = model.predict_interval(examples.x[test], asked)
-            inside[place].append((lower <= examples.y[test]) & (examples.y[test] <= upper))
+            lower, upper = model.predict_interval(new.x, asked)
+            inside[place].append((lower <= new.y) & (new.y <= upper))
             widths[place].append(upper - lower)
     deviation = np.std(examples.y)
     shares = [float(np.mean(np.concatenate(each))) for each in inside]
