@@ -69,6 +69,12 @@ def parser() -> argparse.ArgumentParser:
         help=f"of Rprop, which the report does not name (default: {study.VARIANT})",
     )
     made.add_argument(
+        "--outputs",
+        choices=get_args(study.Outputs),
+        default="published",
+        help="what outputs of networks with hidden neurons go through (default: as published; linear where nothing is)",
+    )
+    made.add_argument(
         "--hidden",
         default="+".join(map(str, study.HIDDEN)),
         metavar="N+N",
@@ -113,7 +119,7 @@ def plan(options: argparse.Namespace) -> list[list[Cell]]:
         choices = dataclasses.replace(PARAMETERS[name], variant=options.variant)
         linear = dataclasses.replace(PARAMETERS["final"], variant=options.variant)
         cells = [
-            Cell(problem, kind, linear if kind == "linear" else choices, hidden)
+            Cell(problem, kind, linear if kind == "linear" else choices, hidden, options.outputs)
             for problem in problems
             for kind in dict.fromkeys(options.networks)
             if kind != "linear" or place == 0  # once is enough
@@ -245,7 +251,7 @@ def record(result: Result) -> dict[str, Any]:
         "network": cell.kind,
         "hidden": list(cell.layers),
         "weights": cell.network.weight_count,
-        "output": "linear" if cell.linear_outputs else "softsign",
+        "output": cell.output,
         "choices": _as_json(cell.choices),
         "squared_error_percentage": [round(float(value), 6) for value in runs.squared],
         "classification_error_percentage": (

@@ -15,6 +15,7 @@ then those for validation, then those for testing; the variants 1, 2, 3 of a pro
 """
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,8 @@ class Problem:
 
     Attributes:
         name: the file's, without its ending.
-        classes: whether the outputs are classes, 1 of K, or one Boolean; else they are numbers to approximate.
+        classes: whether the outputs are classes, 1 of K, or one Boolean; else they are numbers to approximate, also
+            where the header calls them Booleans and there are others (the archive's `hearta` files).
         train, validation, test: the file's own split.
     """
 
@@ -75,6 +77,8 @@ def read(path: Path) -> Problem:
     Raises:
         MalformedFile: it is not in the format; the message names file, line, what was expected and what was there.
         OSError: it cannot be opened.
+
+    Warns of outputs that are declared as Booleans, and are none.
     """
     lines = path.read_text(encoding="ascii", errors="replace").splitlines()
     sizes = _header(path, lines)
@@ -84,18 +88,28 @@ def read(path: Path) -> Problem:
     written = f"{sum(counts)} examples ({' + '.join(map(str, counts))}, as the header says)"
 
     rows: list[list[float]] = []
+    line_of: list[int] = []
     for number, line in enumerate(lines[len(HEADER) :], start=len(HEADER) + 1):
         if not line.strip():
             continue
         if len(rows) == sum(counts):
             _wrong(path, number, f"the end of the file after {written}", "another line")
         row = _numbers(path, number, line, inputs, outputs)
-        if classes:
-            _check_class(path, number, row[inputs:])
         rows.append(row)
+        line_of.append(number)
     if len(rows) < sum(counts):
         _wrong(path, len(lines), written, f"only {len(rows)} before the file ends")
     values = np.array(rows, np.float32)
+    others = ~np.isin(values[:, inputs:], (0, 1)).all(axis=1)
+    if classes and others.any():
+        first = line_of[int(others.argmax())]
+        shown = " ".join(f"{value:g}" for value in values[others.argmax(), inputs:])
+        told = f"{path}, line {first}: the header declares Boolean outputs, here is {shown}"
+        warnings.warn(f"{told}; all outputs are taken as numbers to approximate", stacklevel=2)
+        classes = False
+    if classes and outputs > 1:
+        for number, row in zip(line_of, rows, strict=True):
+            _check_class(path, number, row[inputs:])
     parts = np.split(values, np.cumsum(counts)[:-1])
     return Problem(path.stem, classes, *(Part(part[:, :inputs], part[:, inputs:]) for part in parts))
 
@@ -141,11 +155,8 @@ def _number(word: str) -> float | None:
 
 
 def _check_class(path: Path, number: int, outputs: Sequence[float]) -> None:
-    """Boolean outputs are 0 or 1; several of them are classes, of which one is the example's."""
-    wrong = [value for value in outputs if value not in (0, 1)]
-    if wrong:
-        _wrong(path, number, "Boolean outputs, 0 or 1", f"{wrong[0]:g}")
-    if len(outputs) > 1 and sum(outputs) != 1:
+    """Several Boolean outputs are classes, of which one is the example's."""
+    if sum(outputs) != 1:
         shown = " ".join(f"{value:g}" for value in outputs)
         _wrong(path, number, "classes as 1 of K, a single 1 among the outputs", _quoted(shown))
 

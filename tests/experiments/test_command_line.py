@@ -149,7 +149,7 @@ def test_help_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     for name in command_line.EXPERIMENTS:
         assert name in text
-    for word in ("--seed", "--out", "--full", "report/", "Ctrl-C"):
+    for word in ("--seed", "--out", "--full", "--verbose", "report/", "Ctrl-C"):
         assert word in text
 
 
@@ -174,13 +174,21 @@ def test_a_negative_seed_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "at least 0" in capsys.readouterr().err
 
 
-def test_a_run_writes_the_report_and_prints_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_writes_the_report_and_prints_a_line_a_claim(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.run([SMALL], 0, "quick", tmp_path / "new", Console()) == 0
     page = tmp_path / "new" / "index.html"
     assert [p.name for p in page.parent.iterdir()] == ["index.html"]
     assert "A small one" in page.read_text(encoding="utf-8")
     said = capsys.readouterr().out
-    for word in ("Holds: 1 < 2", "Does not hold: 2 < 1", "Undecided: x < y", "index.html"):
+    said = [line for line in said.splitlines() if line not in ("", "one", "two")]  # what is being done
+    assert said[:-1] == ["Holds: small: 1 < 2", "Does not hold: small: 2 < 1", "Undecided: small: x < y"]
+    assert str(page) in said[-1]
+
+
+def test_verbose_prints_tables_and_evidence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line.run([SMALL], 0, "quick", tmp_path, Console(), verbose=True) == 0
+    said = capsys.readouterr().out
+    for word in ("Is it?", "value", "note", "Holds: 1 < 2 yes & yes", "Undecided: x < y who knows", "index.html"):
         assert word in said
 
 

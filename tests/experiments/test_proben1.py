@@ -77,6 +77,15 @@ def test_numbers_to_approximate_are_no_classes(tmp_path: Path) -> None:
     assert problem.test.y.tolist() == [[0.5, 0.25]]
 
 
+def test_numbers_declared_as_booleans_are_numbers_with_a_warning(tmp_path: Path) -> None:
+    """As in the archive's `hearta` files: one output of 0, 0.25, ..., 1, declared as a Boolean."""
+    rows = ["1 2 3 1", "1 2 3 0.25", "1 2 3 0.75", "1 2 3 0"]
+    with pytest.warns(UserWarning, match=r"hearta1\.dt, line 9: .* Boolean outputs, here is 0\.25; .* to approximate"):
+        problem = files.read(written(tmp_path, lines(rows, bool_in=0, real_in=3, bool_out=1), "hearta1"))
+    assert not problem.classes
+    assert problem.train.y.tolist() == [[1], [0.25]]
+
+
 @pytest.mark.parametrize(
     ("text", "line", "expected", "got"),
     [
@@ -94,7 +103,6 @@ def test_numbers_to_approximate_are_no_classes(tmp_path: Path) -> None:
         (lines(["1 0 nan 1 0", *ROWS[1:]]), 8, "a number as value 3", '"nan"'),
         (lines(["1_0 0 1 1 0", *ROWS[1:]]), 8, "a number as value 1", '"1_0"'),
         (lines(["1 0 1e60 1 0", *ROWS[1:]]), 8, "a number as value 3", '"1e60"'),
-        (lines([*ROWS[:3], "0 0 0 0.5 0.5"]), 11, "Boolean outputs, 0 or 1", "0.5"),
         (lines([*ROWS[:3], "0 0 0 1 1"]), 11, "a single 1 among the outputs", '"1 1"'),
         (lines(ROWS[:3]), 10, "4 examples (2 + 1 + 1, as the header says)", "only 3 before the file ends"),
         (lines([*ROWS, ROWS[0]]), 12, "the end of the file after 4 examples (2 + 1 + 1", "another line"),
@@ -166,7 +174,20 @@ def test_the_networks_have_the_published_numbers_of_weights(name: str) -> None:
     cell = study.Cell(problem, "pivot", study.PARAMETERS["final"])
     assert cell.network.weight_count == published.TABLE[name].weights
     assert study.Cell(problem, "linear", study.PARAMETERS["final"]).network.weight_count == (inputs + 1) * outputs
-    assert cell.linear_outputs is (name not in ("gene2", "gene3"))
+    assert cell.output == ("softsign" if name in ("gene2", "gene3") else "linear")
+
+
+def test_outputs_go_through_what_was_asked_for(tmp_path: Path) -> None:
+    synthetic(tmp_path, "gene2")
+    for outputs, without, with_linear in (("logistic", "logistic", "linear"), ("linear", "linear", "linear")):
+        words = ["--data", str(tmp_path), "--outputs", outputs, "--networks", "no shortcuts", "linear"]
+        ((*cells,),) = command_line.plan(command_line.parser().parse_args(words))
+        found = {cell.kind: cell for cell in cells}
+        assert (found["no shortcuts"].output, found["linear"].output) == (without, with_linear)
+    a = jnp.array([[0.5, -2.0]])
+    logistic = study.Cell(_problem(), "pivot", study.PARAMETERS["final"], (3,), "logistic").likelihood
+    np.testing.assert_allclose(logistic.mean(a), 1 / (1 + np.exp(-np.asarray(a))), rtol=1e-6)
+    np.testing.assert_allclose(logistic.nll(a, a), 0.5 * np.sum((1 / (1 + np.exp(-np.asarray(a))) - a) ** 2), rtol=1e-6)
 
 
 # Training.
@@ -282,7 +303,7 @@ def test_problems_that_were_never_seen(tmp_path: Path, capsys: pytest.CaptureFix
     data = ["--data", str(tmp_path), "--runs", "2", "--hidden", "3"]
     planned = command_line.plan(command_line.parser().parse_args([*data, "--parameters", "final", "search"]))
     assert [len(cells) for cells in planned] == [9, 6]  # linear networks once
-    assert all(cell.hidden == (3,) and cell.linear_outputs for cells in planned for cell in cells)
+    assert all(cell.hidden == (3,) and cell.output == "linear" for cells in planned for cell in cells)
 
     out = tmp_path / "results" / "all.json"
     assert command_line.main([*data, "--networks", "linear", "--out", str(out)]) == 0
