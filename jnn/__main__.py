@@ -29,6 +29,8 @@ def parser() -> argparse.ArgumentParser:
                        "integers of at most 20 values, else numbers")  # fmt: skip
     train.add_argument("--members", type=int, metavar="N", help="networks in the ensemble (default: as jnn.sklearn)")
     train.add_argument("--seed", type=int, default=0, help="everything random derives from it (default: 0)")
+    train.add_argument("--checkpoint", type=Path, metavar="FOLDER", help="the same command again goes on from there "
+                       "after a crash or Ctrl-C")  # fmt: skip
     train.add_argument("--out", type=Path, default=Path("model.jnn"), help="file to write (default: model.jnn)")
     predict = commands.add_parser("predict", help="predict the rows of a table, as CSV")
     predict.add_argument("model", type=Path, help="what train wrote")
@@ -46,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"python -m jnn {options.command}: {error}", file=sys.stderr)
         return WRONG
     except KeyboardInterrupt:
+        if getattr(options, "checkpoint", None) is not None:
+            print(f"interrupted; the same command goes on from {options.checkpoint}", file=sys.stderr)
         return INTERRUPTED
     return 0
 
@@ -64,8 +68,10 @@ def train(options: argparse.Namespace) -> None:
         raise Wrong(f"{int(y.isna().sum())} rows have no {options.target}; remove them")
     number = y.dtype.kind in "iuf" and not (y.dtype.kind in "iu" and y.nunique() <= 20)
     numbers = number if options.task is None else options.task == "numbers"
-    settings = {} if options.members is None else {"members": options.members}
-    estimator = (MLPRegressor if numbers else MLPClassifier)(random_state=options.seed, verbose=_shown(), **settings)
+    settings: dict[str, Any] = {"random_state": options.seed, "verbose": _shown(), "checkpoint": options.checkpoint}
+    if options.members is not None:
+        settings["members"] = options.members
+    estimator = (MLPRegressor if numbers else MLPClassifier)(**settings)
     estimator.fit(x, y)
     estimator.save(options.out)
     kind = "numbers" if numbers else f"{len(estimator.classes_)} classes"  # type: ignore[union-attr]

@@ -1,10 +1,14 @@
 """`python -m jnn train` and `predict`: a table in, a model, predictions; and what it says when something is wrong."""
 
+import os
+import signal
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from jnn.__main__ import main
+from jnn.ensembles import scheduling
 
 RNG = np.random.default_rng(30)
 X = RNG.normal(size=(90, 2))
@@ -34,6 +38,32 @@ def test_classes_and_numbers(table, capsys):
     assert "(numbers) from 3 columns" in capsys.readouterr().out
     assert main(["predict", "cost.jnn", "table.csv"]) == 0
     assert capsys.readouterr().out.splitlines()[0] == "prediction"
+
+
+def test_it_goes_on_where_it_was_interrupted(table, capsys, monkeypatch):
+    """Ctrl-C at the third visit; the same command then comes to the file of a command that nobody disturbed."""
+    command = ["train", "table.csv", "--target", "cost", "--members", "4"]
+    assert main([*command, "--out", "whole.jnn"]) == 0
+    timed, begun = scheduling._Worker._timed, []
+
+    def interrupting(worker, members, states, fewest):
+        begun.append(np.asarray(states.epoch).max())
+        worker._pace.epochs = 1
+        if len(begun) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return timed(worker, members, states, fewest)
+
+    monkeypatch.setattr(scheduling._Worker, "_timed", interrupting)
+    assert main([*command, "--checkpoint", "run"]) == 130
+    assert "the same command goes on from run" in capsys.readouterr().err
+    assert not (table / "model.jnn").exists()
+    monkeypatch.setattr(scheduling._Worker, "_timed", timed)
+    first = []
+    begin = scheduling._Worker.begin
+    monkeypatch.setattr(scheduling._Worker, "begin", lambda *a: first.append(begin(*a)) or first[-1])
+    assert main([*command, "--checkpoint", "run"]) == 0
+    assert max(int(np.max(states.epoch)) for _, states in first) >= 1  # not from the start
+    assert (table / "model.jnn").read_bytes() == (table / "whole.jnn").read_bytes()
 
 
 @pytest.mark.parametrize(

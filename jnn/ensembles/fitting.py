@@ -19,7 +19,7 @@ from jnn.likelihoods import Likelihood
 from jnn.networks import Network, Params
 from jnn.networks.base import expected_parameters, leading_axes
 from jnn.optimizers import Optimizer
-from jnn.training import checkpoints, visiting
+from jnn.training import checkpoints, dividing, visiting
 from jnn.training.checkpoints import Checkpoints
 from jnn.training.fingerprint import fingerprint
 from jnn.training.fitting import INTERRUPTED, DivergenceWarning
@@ -74,8 +74,10 @@ def fit(
         validation: a fraction (of the member's rows), or examples of their own for all members.
         params: where to start, with a first axis over the members (of one width); drawn by default.
         resume: an earlier ensemble's result, to go on from, up to `epochs` in all; members that have ended stay so.
-        lanes: how many members a device (on a CPU, a thread) trains at once; chosen by default.
-        devices: where to train; all local ones of the default kind by default.
+        lanes: how many members a device (on a CPU, a thread) trains at once; chosen by default. Their number decides
+            how sums are rounded: pass it for the same result to the last bit on other devices or processes.
+        devices: where to train; all local ones of the default kind by default. With those of all processes, as
+            `jax.devices()`, each process trains its own members, and all get the result of all.
         checkpoint: as in `jnn.fit`; of all members, those that have ended and those that wait included.
         {settings}
 
@@ -88,6 +90,10 @@ def fit(
     weights = None if weights is None else real_array(weights, "weights")
     rows = None if rows is None else real_array(rows, "rows", "give numbers of examples")
     held_out = None if held_out is None else real_array(held_out, "held_out", "give numbers of examples")
+    local, division = _devices(devices)
+    if jax.process_count() > 1:
+        given = {"x": x, "y": y, "weights": weights, "validation": validation, "params": params}
+        x, y, weights, validation, params = dividing.gathered(given, division).values()
     varied = {"weights": weights, "rows": rows, "held_out": held_out}
     networks, keys = _members(network, key, members, params, varied, settings)
     count, wide = len(keys), widest(networks)
@@ -128,7 +134,9 @@ def fit(
                            initializer=given["initializer"], validate_every=given["validate_every"],
                            **others)  # fmt: skip
 
-    with checkpoints.opened(checkpoint, described) as saved:
+    if division is not None:
+        dividing.check_alike(division, described() | fingerprint(lanes=lanes, epochs=given["epochs"]))
+    with checkpoints.opened(checkpoint, described, division) as saved:
         begun, states = np.full(count, resume is not None), None if resume is None else resume.state
         if (found := saved.latest()) is not None:
             states = jax.eval_shape(functools.partial(start_lanes, program), shared, everyone)
@@ -136,8 +144,8 @@ def fit(
             begun = np.asarray(begun)
         if states is not None:
             _check_resumed(states, count, given["epochs"])
-        work = scheduling.Work(program, shared, everyone, states, begun)
-        states, interrupted = _train(work, lanes, devices, given["progress"], saved)
+        work = scheduling.Work(program, shared, everyone, states, begun, division)
+        states, interrupted = _train(work, lanes, local, given["progress"], saved)
     result = FitResult(states, rules, given["epochs"], INTERRUPTED if interrupted else None)
     if (lost := int(np.sum(np.asarray(states.code) == DIVERGED))) > 0:
         warnings.warn(
@@ -255,12 +263,20 @@ def _check_resumed(states: State, members: int, epochs: int) -> None:
         raise ValueError(f"expected epochs of at least the {done.max()} already run, got {epochs}")
 
 
-def _train(
-    work: scheduling.Work, lanes: int | None, devices: Sequence[Any] | None, progress: bool, saved: checkpoints.Run
-) -> tuple[State, bool]:
-    local = list(jax.local_devices() if devices is None else devices)
-    if not local:
+def _devices(devices: Sequence[Any] | None) -> tuple[list[Any], dividing.Division | None]:
+    """This process's devices; and all of them, where there are others' among them."""
+    given = list(jax.local_devices() if devices is None else devices)
+    if not given:
         raise ValueError("expected at least one device, got none")
+    here = jax.process_index()
+    if all(device.process_index == here for device in given):
+        return given, None
+    return [device for device in given if device.process_index == here], dividing.divided(given, None)
+
+
+def _train(
+    work: scheduling.Work, lanes: int | None, local: list[Any], progress: bool, saved: checkpoints.Run
+) -> tuple[State, bool]:
     lanes = None if lanes is None else counted("lanes", lanes)
     platform = local[0].platform
     program = replace(work.program, platform=platform, steps=None if platform == "cpu" else work.program.steps)
@@ -268,6 +284,10 @@ def _train(
     if platform == "cpu":
         local = (local * scheduling.cpu_workers())[: max(len(local), scheduling.cpu_workers())]
     if lanes is None:
-        lanes = scheduling.lanes_for(work, -(-work.count // len(local)), platform)
-    with visiting.interruptible() as interrupted, visiting.bar(work.count, "networks", progress) as show:
-        return scheduling.train(work, local, lanes, show, interrupted, saved), interrupted()
+        # On CPUs as if all members were trained here: few are enough for an operation, and so many processes of the
+        # same kind come to the same bits.
+        share = work.count if platform == "cpu" else len(work.own)
+        lanes = scheduling.lanes_for(work, -(-share // len(local)), platform)
+    with visiting.interruptible() as interrupted, visiting.bar(len(work.own), "networks", progress) as show:
+        states = scheduling.train(work, local, lanes, show, interrupted, saved)
+        return states, any(dividing.together(work.division, interrupted()))

@@ -6,11 +6,16 @@ costs anything after its end, and the members in work can be few enough for a pr
 
 Several devices get a thread each, and so do the cores of a CPU, each with lanes of its own: XLA splits the small
 products of these networks over cores poorly or not at all.
+
+Of several processes (hosts), each trains members of its own, which need nothing of the others. Now and then they meet,
+to tell each other of a Ctrl-C and to save a checkpoint of all; at the end, each gets what the others have trained.
 """
 
 import concurrent.futures
+import functools
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,12 +26,15 @@ import numpy as np
 from jaxtyping import Array
 
 from jnn.training import checkpoints, visiting
+from jnn.training.dividing import Division, exchanged, together
 from jnn.training.program import RUNNING, Member, Program, Shared, State, run_lanes, start_lanes
 from jnn.training.structure import rounded_up
 from jnn.training.visiting import Seen, Show
 
 ENOUGH_WORK = 131_072
 """Numbers that an operation of a training step should touch on a CPU, to be worth starting."""
+SECONDS_BETWEEN_MEETINGS = 5.0
+"""Of processes, where no checkpoint is due before. One waits for the others until their next visit: so not often."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +46,19 @@ class Work:
     members: Member  # every array with a first axis over them
     states: State | None  # where to go on from, with that axis; None: to start
     begun: np.ndarray  # which members have a state there; the others are to start
+    division: Division | None = None  # the devices of several processes; None: of this one alone
 
     @property
     def count(self) -> int:
         """How many members there are."""
         return len(self.members.key)
+
+    @functools.cached_property
+    def own(self) -> np.ndarray:
+        """The numbers of those that this process trains."""
+        if self.division is None:
+            return np.arange(self.count)
+        return np.arange(jax.process_index(), self.count, jax.process_count())
 
 
 def lanes_for(work: Work, share: int, platform: str) -> int:
@@ -67,10 +83,10 @@ def train(
     work: Work, devices: list[Any], lanes: int, show: Show | None, stopped: Callable[[], bool], saved: checkpoints.Run
 ) -> State:
     """Train all members; the states they ended in, with a member axis."""
-    workers = [_Worker(work, device, lanes) for device in devices[: -(-work.count // lanes)]]
+    workers = [_Worker(work, device, lanes) for device in devices[: max(1, -(-len(work.own) // lanes))]]
     queue = _Queue(work, show, stopped, saved, set(map(id, workers)))
     for worker in {id(w.device): w for w in workers}.values():
-        worker.compile(more=work.count > lanes * len(workers))
+        worker.compile(more=len(work.own) > lanes * len(workers))
     if len(workers) == 1:
         workers[0].work_on(queue)
     else:
@@ -89,6 +105,7 @@ def train(
                 queue.closed = True  # a second Ctrl-C, or an error in one of them: the others must end as well
             for future in futures:
                 future.result()
+    queue.wait()
     return queue.collected(workers[0])
 
 
@@ -100,6 +117,8 @@ class _Queue:
     ) -> None:
         self.closed = False  # whether all workers are to end
         self._lock = threading.Lock()
+        self._division, self._own = work.division, work.own
+        self._met, self._others = time.monotonic(), work.division is not None  # the last meeting; whether to meet again
         self._epochs = int(work.shared.epochs)
         self._begun = work.begun.copy()
         self._ended = np.zeros(work.count, bool)
@@ -107,7 +126,11 @@ class _Queue:
         if work.states is not None:
             states: State = jax.tree.map(np.copy, _with_room(_on_host(work.states), work.program.room))
             self._states, self._ended = states, self._begun & ~_running(states, self._epochs)
-        self._waiting = np.flatnonzero(~self._ended)
+        elif work.division is not None:  # a process without members has none to know them by
+            like = jax.eval_shape(functools.partial(start_lanes, work.program), work.shared, work.members)
+            key = jax.eval_shape(jax.random.key_data, like.key)
+            self._states = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like._replace(key=key))
+        self._waiting = work.own[~self._ended[work.own]]
         self._changed = False
         self._part = np.zeros(work.count)
         self._show, self._stopped, self._saved = show, stopped, saved
@@ -150,7 +173,7 @@ class _Queue:
     def tell(self, worker: int, mine: np.ndarray, states: State) -> None:
         """Between two chunks: where a checkpoint is due, all workers tell how far they are, and the last one saves."""
         with self._lock:
-            if not self._asked and self._saved.due():
+            if not self._asked and self._due():
                 self._asked = set(self._working)
             if worker in self._asked:
                 lanes = np.flatnonzero(mine >= 0)
@@ -167,12 +190,32 @@ class _Queue:
     def _told(self, worker: int) -> None:
         self._asked.discard(worker)
         if not self._asked:
+            self._meet()
+
+    def _due(self) -> bool:
+        if self._division is None:
+            return self._saved.due()
+        return self._others and (self._saved.due() or time.monotonic() - self._met >= SECONDS_BETWEEN_MEETINGS)
+
+    def _meet(self) -> None:
+        """Decide with the other processes, if there are any, whether to save and whether to end."""
+        stop, due, work = together(self._division, self._stopped(), self._saved.due(), bool(self._working))
+        self._met, self._others = time.monotonic(), self._others and bool(work) and not stop
+        self.closed |= bool(stop)
+        if due:
             self.save()
 
+    def wait(self) -> None:
+        """With nothing more to do: meet the other processes until they have nothing either."""
+        while self._others:
+            self._meet()
+
     def save(self, last: bool = False) -> None:
-        """Write a checkpoint."""
-        # A copy: it is written in the background, while members go on.
-        self._saved.save((jax.tree.map(np.copy, self._states), self._begun.copy()), last)
+        """Write a checkpoint of all members."""
+        self._states, self._begun = exchanged(self._division, (self._states, self._begun))
+        if self._saved.wanted:
+            # A copy: it is written in the background, while members go on.
+            self._saved.save((jax.tree.map(np.copy, self._states), self._begun.copy()), last)
 
     def report(self, mine: np.ndarray, states: State) -> None:
         """Show how far the members in a worker's lanes are; −1 for a lane without one."""
@@ -181,15 +224,16 @@ class _Queue:
         lanes = np.flatnonzero(mine >= 0)
         with self._lock:
             self._part[mine[lanes]] = np.asarray(states.epoch)[lanes] / self._epochs
-            done = np.where(self._ended, 1, self._part).sum()
-            self._show(Seen(int(self._ended.sum()), float(done), _risks(states, lanes)))
+            ended = self._ended[self._own]
+            done = np.where(ended, 1, self._part[self._own]).sum()
+            self._show(Seen(int(ended.sum()), float(done), _risks(states, lanes)))
 
     def collected(self, worker: "_Worker") -> State:
         """The states of all members; of those never begun, the state before the first epoch."""
-        while (missing := np.flatnonzero(~self._ended)[: worker.lanes]).size:
+        while (missing := self._own[~self._ended[self._own]][: worker.lanes]).size:
             filled = np.pad(missing, (0, worker.lanes - missing.size), mode="edge")
             self.put(missing, worker.begin(filled)[1], np.arange(missing.size))
-        if self._changed:
+        if any(together(self._division, self._changed)):
             self.save(last=True)
         return worker.with_keys(jax.tree.map(jax.device_put, self._states))
 

@@ -1,10 +1,13 @@
 """What both estimators share: parameters → settings → an ensemble → a model that predicts."""
 
 import contextlib
+import hashlib
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import jax
@@ -25,7 +28,8 @@ from jnn.sklearn import lbfgs
 from jnn.sklearn.files import Saved
 from jnn.sklearn.recipe import AUTO, Plan, make_plan
 from jnn.tables import Table
-from jnn.training import DivergenceWarning, FitResult
+from jnn.training import Checkpoints, DivergenceWarning, FitResult
+from jnn.training.fingerprint import fingerprint
 from jnn.training.program import RUNNING
 from jnn.training.splitting import split
 from jnn.transforms import FREE, Affine, Clip, Encode, Squash, Standardize, Transform
@@ -124,6 +128,14 @@ class MLP(Saved, BaseEstimator):
         'of training, "float32" or "float64".',
     ] = None
     device: Annotated[Any, "of JAX, where to train."] = None
+    checkpoint: Annotated[
+        Any,
+        Checkpoints,
+        str,
+        os.PathLike,
+        "a folder, or `jnn.Checkpoints(folder)`: `fit` goes on where an equal one was killed or interrupted. Fits with "
+        "other parameters or data, as of clones and folds, have folders of their own inside.",
+    ] = None
 
     # What classifier and regressor know.
 
@@ -232,9 +244,17 @@ class MLP(Saved, BaseEstimator):
         self._check_parameters()
         if self.early_stopping is True:
             raise ValueError("partial_fit does not support early_stopping=True: a stream has no end")
+        if self.checkpoint is not None:
+            raise ValueError("partial_fit keeps no checkpoints, only fit does: set_params(checkpoint=None)")
 
     def _check_parameters(self) -> None:
         self._validate_params()
+        if self.checkpoint is not None and self.random_state is None:
+            raise ValueError(
+                "checkpoint needs random_state, a number, so that the same call again is the same training"
+            )
+        if self.checkpoint is not None and self.solver == "lbfgs" and self.optimizer is None:
+            raise ValueError("solver='lbfgs' keeps no checkpoints: leave checkpoint out, or use another solver")
         for name, value in self.get_params(deep=False).items():
             allowed = set(map(str, self._parameter_constraints.get(name, [])))
             if isinstance(value, bool) and not {"boolean", "verbose"} & allowed and name != "device":
@@ -315,6 +335,8 @@ class MLP(Saved, BaseEstimator):
         if plan.streams and self._stream is not None:
             keys = jax.random.split(key, plan.members)
             data |= {"params": None, "resume": replace(self._stream, state=self._stream.state._replace(key=keys))}
+        if self.checkpoint is not None:
+            data["checkpoint"] = self._own_checkpoints(x=z, y=y, **data, **plan.settings)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DivergenceWarning)  # said in scikit-learn's way
             result = ensembles.fit(self.network_, self.likelihood_, z, y, **data, **plan.settings).result
@@ -328,6 +350,13 @@ class MLP(Saved, BaseEstimator):
                 stacklevel=4,
             )
         return result
+
+    def _own_checkpoints(self, epochs: int, progress: bool, **problem: Any) -> Checkpoints:
+        """A folder within the user's for this problem alone, known by a digest; more epochs of it go on."""
+        given = self.checkpoint if isinstance(self.checkpoint, Checkpoints) else Checkpoints(self.checkpoint)
+        words = fingerprint(network=self.network_, likelihood=self.likelihood_, **problem)
+        digest = hashlib.blake2b(repr(sorted(words.items())).encode(), digest_size=8).hexdigest()
+        return replace(given, folder=Path(given.folder) / digest)
 
     def _keep(self, result: FitResult, plan: Plan, n: int) -> None:
         history, validated = result.history, plan.validation is not None

@@ -49,6 +49,7 @@ class Saved:
                     f"{name} is an object of this program, which a file cannot hold: set_params({name}=None) first"
                 )
         given["likelihood"] = None  # the fitted one is a part of the model
+        given["checkpoint"] = None  # it has been trained
         if isinstance(given["random_state"], np.random.RandomState):
             given["random_state"] = None
         extra = {

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jnn.optional import needed
+from jnn.training.dividing import Division
 from jnn.training.fingerprint import differences
 
 T = TypeVar("T")
@@ -133,13 +134,18 @@ class Run:
 
 
 @contextlib.contextmanager
-def opened(where: Checkpoints | None, problem: Any) -> Iterator[Run]:
+def opened(where: Checkpoints | None, problem: Any, division: Division | None) -> Iterator[Run]:
     """Within: the checkpoints of a training whose `problem()` this is."""
     if where is None:
         yield Run(None, {}, None)
         return
     if not isinstance(where, Checkpoints):
         raise TypeError(f"expected checkpoint as jnn.Checkpoints(folder), got {where!r}")
+    if jax.process_count() > 1 and (division is None or not division.several_processes):
+        raise ValueError(
+            f"checkpoints are written by all {jax.process_count()} processes together: expected devices of all of "
+            "them, as devices=jax.devices(); got those of this process alone"
+        )
     described, log = problem(), logging.getLogger("absl")
     log.addFilter(_is_foreign)
     try:

@@ -94,6 +94,29 @@ def together(division: Division | None, *values: int) -> tuple[int, ...]:
     return tuple(np.max(multihost_utils.process_allgather(np.array(values)), axis=0).tolist())
 
 
+def exchanged(division: Division | None, tree: T) -> T:
+    """NumPy arrays of which each process has rows of its own, p, p + P, p + 2P, ... of P processes: all rows, in all.
+
+    As bytes, in one message: whatever they are, they arrive to the last bit.
+    """
+    if division is None or not division.several_processes:
+        return tree
+    from jax.experimental import multihost_utils
+
+    leaves, structure = jax.tree.flatten(tree)
+    count, processes = len(leaves[0]), jax.process_count()
+    own = np.arange(-(-count // processes)) * processes + jax.process_index()
+    own = np.minimum(own, count - 1)  # all send as many; who has no more repeats the last
+    columns = [np.ascontiguousarray(leaf[own]).reshape(-1).view(np.uint8).reshape(len(own), -1) for leaf in leaves]
+    sent = np.asarray(multihost_utils.process_allgather(np.concatenate(columns, axis=1)))
+    rows = np.swapaxes(sent, 0, 1).reshape(len(own) * processes, -1)[:count]
+    parts = np.split(rows, np.cumsum([column.shape[1] for column in columns])[:-1], axis=1)
+    pairs = zip(parts, leaves, strict=True)
+    return structure.unflatten(
+        [np.ascontiguousarray(part).reshape(-1).view(leaf.dtype).reshape(leaf.shape) for part, leaf in pairs]
+    )
+
+
 def check_alike(division: Division | None, problem: Mapping[str, str]) -> None:
     """Raise ValueError unless all processes were given the same problem, in the words of `fingerprint`."""
     numbers = [int(hashlib.blake2b(words.encode(), digest_size=3).hexdigest(), 16) for words in problem.values()]

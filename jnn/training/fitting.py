@@ -173,7 +173,7 @@ def fit(
 
         if division is not None and division.several_processes:
             dividing.check_alike(division, described())
-        with checkpoints.opened(checkpoint, described) as saved:
+        with checkpoints.opened(checkpoint, described, division) as saved:
             watching = Watching(chosen["progress"], callback, callback_every, saved, division)
             result = _fit(program, shared, member, streamed, chosen, resume, watching)
     if not is_traced(result.state) and int(result.code) == DIVERGED:

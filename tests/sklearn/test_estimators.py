@@ -23,6 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 
 import jnn
 from jnn import likelihoods, persistence, transforms
+from jnn.ensembles import scheduling
 from jnn.sklearn import MLPClassifier, MLPRegressor
 from jnn.sklearn.recipe import make_plan
 from jnn.training import visiting
@@ -57,6 +58,35 @@ def test_predictions_are_those_of_jnns_own_functions(classifier: MLPClassifier) 
     z = squash.apply(z)
     each = jax.vmap(lambda w: jax.nn.softmax(classifier.network_.apply(w, z)))(classifier.params_)
     np.testing.assert_allclose(classifier.predict_proba(X), each.mean(axis=0), atol=1e-6)  # float32
+
+
+def test_checkpoints_of_folds_lie_beside_each_other(tmp_path, monkeypatch) -> None:
+    """The same cross-validation again trains nothing; one with other parameters begins beside it."""
+    model = MLPClassifier(**SMALL, checkpoint=tmp_path)
+    scores = cross_val_score(model, X, Y, cv=2)
+    assert len(list(tmp_path.iterdir())) == 2
+    trained: list[np.ndarray] = []
+
+    def counted(program, shared, members, states, epochs, fewest):
+        if epochs:
+            trained.append(states.epoch)
+        return run_lanes(program, shared, members, states, epochs, fewest)
+
+    monkeypatch.setattr(scheduling, "run_lanes", counted)
+    np.testing.assert_array_equal(cross_val_score(model, X, Y, cv=2), scores)
+    assert not trained
+    np.testing.assert_array_equal(cross_val_score(MLPClassifier(**SMALL), X, Y, cv=2), scores)
+    assert trained
+    quiet(MLPClassifier(**SMALL | {"random_state": 1}, checkpoint=jnn.Checkpoints(tmp_path, keep=1)), X, Y)
+    assert len(list(tmp_path.iterdir())) == 3
+    for wrong, told in (
+        ({"random_state": None}, "needs random_state, a number"),
+        ({"solver": "lbfgs"}, "solver='lbfgs' keeps no checkpoints"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            MLPClassifier(**SMALL | wrong, checkpoint=tmp_path).fit(X, Y)
+    with pytest.raises(ValueError, match=r"partial_fit keeps no checkpoints.*set_params\(checkpoint=None\)"):
+        model.partial_fit(X, Y, classes=[0, 1, 2])
 
 
 def test_every_member_holds_out_another_fold(classifier: MLPClassifier) -> None:

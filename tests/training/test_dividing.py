@@ -1,11 +1,7 @@
 """Mini-batches divided among devices: the same training, by one reduction a step."""
 
 import functools
-import os
-import pathlib
 import re
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -65,28 +61,6 @@ def test_a_dag_too(key):
     network = dag(3, 1, [(1, 4), (2, 4), (3, 5), (4, 5), (1, 6), (4, 6), (5, 6)])
     of_dag = functools.partial(fit, network, Gaussian(), X, Y, key=key, epochs=3, batch_size=5)
     assert_same(of_dag(devices=TWO), of_dag())
-
-
-def run_alone(module):
-    """A test's module in a process with eight devices; the lines it prints, by their first words."""
-    flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1"
-    root = pathlib.Path(__file__).parents[2]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
-    done = subprocess.run(
-        [sys.executable, "-m", module], capture_output=True, text=True, cwd=root, env=environment, timeout=600
-    )
-    assert done.returncode == 0, done.stderr
-    return {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}
-
-
-def test_on_eight_devices():
-    """Within float32's rounding; with shards to the last bit, as when it was interrupted on eight."""
-    found = run_alone("tests.training.on_devices")
-    assert float(found["float32"][0]) < 1e-6
-    assert float(found["float64"][0]) < 1e-12
-    assert len({*found["shards"], *found["resumed"]}) == 1
-    assert len(found["shards"] + found["resumed"]) == 7
-    assert len(set(found["streamed"])) == 1
 
 
 @pytest.mark.parametrize(("batch_size", "settings"), [(5, {}), (None, {"validation": 0.3})])
