@@ -1,13 +1,16 @@
 """`python -m experiments.checkpoint_kills`: kills trainings while they run, and goes on from their checkpoints.
 
-A training is killed (−9) at random moments, several times, and started again with the same call, until it ends. Its
-result must be that of a training that nobody disturbed, bit for bit: parameters, best hypothesis, history, optimizer.
+A training is killed (−9) at random moments between its first checkpoint and its end, several times, now and then while
+it is just going on from one, and started again with the same call, until it ends. Its result must be that of a training
+that nobody disturbed, bit for bit: parameters, best hypothesis, history, optimizer.
 Then a training whose files may suddenly not grow any more, as on a full disk: it must end with an error that says so,
 and go on when there is room again.
 """
 
 import argparse
+import functools
 import hashlib
+import math
 import os
 import random
 import resource
@@ -37,12 +40,14 @@ NETWORK = jnn.mlp([8, 12, 2], shortcuts=True)
 LIKELIHOOD = jnn.likelihoods.Categorical()
 PER_RUN = 4
 """Kills that one training suffers, before it is left to end."""
+EARLY = 0.2
+"""How often a training that goes on is killed before it has written a checkpoint of its own."""
 
 
 def network(checkpoint: Any, **more: Any) -> Any:
     """One network on data in memory."""
     return jnn.fit(
-        NETWORK, LIKELIHOOD, X[:FEW], Y[:FEW], key=jax.random.key(0), epochs=3000, validation=0.2, weight_decay=0.1,
+        NETWORK, LIKELIHOOD, X[:FEW], Y[:FEW], key=jax.random.key(0), epochs=15_000, validation=0.2, weight_decay=0.1,
         stopping=stopping.Patience(100_000), checkpoint=checkpoint, **more,
     )  # fmt: skip
 
@@ -104,26 +109,40 @@ def begun(training: Callable[[Any], Any], folder: Path, seconds: float) -> int:
     os._exit(status)
 
 
-def ended(child: int, within: float | None) -> bool:
-    """Whether a process ends by itself; after `within` seconds it is killed."""
-    deadline = None if within is None else time.monotonic() + within
-    while deadline is None or time.monotonic() < deadline:
+def newest(folder: Path) -> int:
+    """The number of the newest whole checkpoint; 0 if there is none."""
+    names = os.listdir(folder) if folder.exists() else []
+    return max((int(name) for name in names if name.isdigit()), default=0)
+
+
+def ended(child: int, pause: float = math.inf, since: Callable[[], bool] = lambda: True) -> bool:
+    """Whether a process ends by itself; so many seconds since something has come to be, it is killed."""
+    deadline = math.inf
+    while time.monotonic() < deadline:
         if os.waitpid(child, os.WNOHANG)[0]:
             return True
+        if deadline == math.inf and since():
+            deadline = time.monotonic() + pause
         time.sleep(0.002)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return False
 
 
-def undisturbed(name: str, folder: Path, seconds: float) -> tuple[str, float]:
-    """The hash of a training that nobody disturbs, and the seconds that it takes."""
-    start = 0.0
+def undisturbed(name: str, folder: Path, seconds: float) -> tuple[str, float, float]:
+    """The hash of a training that nobody disturbs, its seconds to the first checkpoint, and from there to the end."""
+    start = first = 0.0
+
+    def begins() -> bool:
+        nonlocal first
+        first = time.monotonic()
+        return newest(folder) > 0
+
     for _ in range(2):  # compiles; then is timed
         shutil.rmtree(folder, ignore_errors=True)
         start = time.monotonic()
-        ended(begun(TRAININGS[name], folder, seconds), None)
-    return outcome(folder), time.monotonic() - start
+        ended(begun(TRAININGS[name], folder, seconds), since=begins)
+    return outcome(folder), first - start, time.monotonic() - first
 
 
 def outcome(folder: Path) -> str:
@@ -135,17 +154,22 @@ def outcome(folder: Path) -> str:
 
 def killed(name: str, kills: int, folder: Path, chance: random.Random, seconds: float) -> tuple[int, int, int]:
     """Trainings that ended, those with the undisturbed result, and kills after a first checkpoint."""
-    expected, takes = undisturbed(name, folder / name, seconds)
+    expected, starts, takes = undisturbed(name, folder / name, seconds)
     trainings = equal = late = 0
     while kills > 0:
         place = folder / f"{name}{trainings}"
-        for _ in range(min(PER_RUN, kills)):
-            if ended(begun(TRAININGS[name], place, seconds), chance.uniform(0, takes)):
+        moments = sorted(chance.uniform(0, takes) for _ in range(min(PER_RUN, kills)))
+        for pause in np.diff([0.0, *moments]):
+            known = newest(place)
+            since = functools.partial(lambda place, known: newest(place) > known, place, known)
+            if known and chance.random() < EARLY:
+                pause, since = chance.uniform(0, starts), lambda: True
+            if ended(begun(TRAININGS[name], place, seconds), pause, since):
                 break
             kills -= 1
-            late += place.exists() and any(entry.isdigit() for entry in os.listdir(place))
+            late += newest(place) > 0
         else:
-            ended(begun(TRAININGS[name], place, seconds), None)
+            ended(begun(TRAININGS[name], place, seconds))
         trainings, equal = trainings + 1, equal + (outcome(place) == expected)
         shutil.rmtree(place)
     return trainings, equal, late
@@ -163,15 +187,15 @@ def filling_up(checkpoint: Any) -> Any:
 
 def full_disk(folder: Path) -> str:
     """The error of a training whose disk is full; it went on to the undisturbed result when there was room again."""
-    expected, _ = undisturbed("network", folder / "whole", 60.0)
+    expected, *_ = undisturbed("network", folder / "whole", 60.0)
     place = folder / "full"
-    ended(begun(filling_up, place, 0.0), None)
+    ended(begun(filling_up, place, 0.0))
     limited = place.with_suffix(".error")
     error = limited.read_text().splitlines()[0]
     limited.unlink()
     if not error.startswith(CheckpointError.__name__):
         raise RuntimeError(f"expected {CheckpointError.__name__}, got {error}")
-    ended(begun(TRAININGS["network"], place, 60.0), None)
+    ended(begun(TRAININGS["network"], place, 60.0))
     if outcome(place) != expected:
         raise RuntimeError("after the full disk, the result differs from the undisturbed one")
     return error.replace(str(folder), "...")

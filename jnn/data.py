@@ -26,8 +26,8 @@ from jnn.optional import needed
 from jnn.transforms import Standardize, Transform
 
 Numbers = Int[np.ndarray, "..."]
-BLOCK = 65_536
-"""Rows that are looked at together in a pass over all of them."""
+BLOCK = 2**24
+"""Bytes of rows that are looked at together in a pass over all of them."""
 
 
 class OnDisk(abc.ABC):
@@ -66,8 +66,9 @@ class OnDisk(abc.ABC):
 
 def blocks(x: Any) -> Iterator[np.ndarray]:
     """The rows of an array or of `OnDisk`, some at a time."""
-    for first in range(0, len(x), BLOCK):
-        last = min(first + BLOCK, len(x))
+    rows = max(1, BLOCK // max(1, x.shape[1] * np.dtype(x.dtype).itemsize))
+    for first in range(0, len(x), rows):
+        last = min(first + rows, len(x))
         yield x[np.arange(first, last)] if isinstance(x, OnDisk) else x[first:last]
 
 
@@ -109,10 +110,13 @@ class Grouped(OnDisk):
 
     def shuffled(self, order: Int[np.ndarray, "some"]) -> Int[np.ndarray, "some"]:
         """Some groups at a time, in the order in which they first occur; within those, as it is."""
-        group = np.searchsorted(self._ends, order, side="right")
-        met, first = np.unique(group, return_index=True)
-        turn = np.zeros(len(self._groups), int)
-        turn[met[np.argsort(first)]] = np.arange(len(met)) // max(1, self._most - 1)  # one is being read
+        count = len(self._groups)
+        small = np.min_scalar_type(count)  # few bits take little memory, and NumPy sorts them by counting
+        group = np.searchsorted(self._ends, order, side="right").astype(small)
+        first = np.full(count, len(order))
+        first[group[::-1]] = np.arange(len(order))[::-1]  # the last that is assigned stays: where a group is met first
+        turn = np.empty(count, small)
+        turn[np.argsort(first, kind="stable")] = np.arange(count) // max(1, self._most - 1)  # one is being read
         return order[np.argsort(turn[group], kind="stable")]
 
     def fingerprint(self) -> str:

@@ -150,7 +150,7 @@ def test_it_goes_on_within_an_epoch(files, tmp_path):
 
 @pytest.mark.parametrize("scale", [1.0, 1e-8, 1e8])
 def test_standardization_in_one_pass(scale, monkeypatch):
-    monkeypatch.setattr(data, "BLOCK", 17)
+    monkeypatch.setattr(data, "BLOCK", 17 * 4 * 8)
     x = np.column_stack([scale * X.astype(float) + 3, np.full(N, 0.1)])
     found, expected = data.standardize(x), transforms.Standardize.fit(x)
     np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-13, atol=1e-15 * scale)

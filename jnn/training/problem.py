@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from jnn import objectives
 from jnn.checks import example_weights, real_array
-from jnn.data import BLOCK, OnDisk, blocks
+from jnn.data import OnDisk, blocks
 from jnn.likelihoods import Bernoulli, Categorical, Likelihood
 from jnn.networks import Network, Params
 from jnn.optimizers import takes_curvature
@@ -147,9 +147,7 @@ def _rows_not_finite(x: Any, dtype: Any) -> np.ndarray:
         with np.errstate(over="ignore"):
             return np.asarray(np.isfinite(rows.astype(dtype, copy=False)).all(axis=1))
 
-    return np.concatenate(
-        [start + np.flatnonzero(~finite(rows)) for start, rows in zip(range(0, len(x), BLOCK), blocks(x), strict=True)]
-    )
+    return np.flatnonzero(~np.concatenate([finite(rows) for rows in blocks(x)]))
 
 
 @functools.partial(jax.jit, static_argnames="dtype")

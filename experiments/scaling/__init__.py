@@ -1,0 +1,1 @@
+"""What bounds training on many devices and hosts: constants measured here, formulas, and where they lead."""
