@@ -43,7 +43,7 @@ WAYS = ("memory map", "Parquet")
 def write(folder: Path, rows: int) -> None:
     """Standard normal inputs; two classes by the sign of a sum."""
     import pyarrow as pa
-    import pyarrow.parquet
+    from pyarrow import parquet
 
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
@@ -53,7 +53,7 @@ def write(folder: Path, rows: int) -> None:
     np.save(folder / "y.npy", y)
     table = {f"c{number}": x[:, number] for number in range(COLUMNS)} | {"y": y}
     # Random numbers do not get smaller by compression or dictionaries.
-    pa.parquet.write_table(
+    parquet.write_table(
         pa.table(table), folder / "rows.parquet", row_group_size=GROUP, compression="none", use_dictionary=False
     )
 

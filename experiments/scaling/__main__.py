@@ -180,7 +180,7 @@ def tell_ensembles(rng: np.random.Generator) -> None:
     """Members that end at different epochs, each host its own."""
     from sklearn.datasets import load_wine
 
-    x, y = load_wine(return_X_y=True)
+    x, y = map(np.asarray, load_wine(return_X_y=True))
     x = jnn.transforms.Standardize.fit(x).apply(x)
     ensemble = jnn.ensembles.fit(
         jnn.mlp([13, 20, 3]), jnn.likelihoods.Categorical(), x, y, key=jax.random.key(0), members=100, epochs=200,

@@ -17,12 +17,13 @@ ROOT = pathlib.Path(__file__).parents[2]
 ALL = ("plain", "kept", "streamed", "hosts", "members")
 
 
-def run(count, folder, *parts, fails=False):
+def run(count, folder, *parts, fails=False, optimized=False):
     """The script in so many processes with eight devices together; what each printed, by the lines' first words."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    flags = f"--xla_force_host_platform_device_count={8 // count} --xla_backend_optimization_level=1"
+    quickly = "" if optimized else os.environ["XLA_FLAGS"]  # as conftest has it
+    flags = f"{quickly} --xla_force_host_platform_device_count={8 // count}"
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     command = [sys.executable, "-m", "tests.training.on_hosts"]
     processes = [
@@ -96,7 +97,7 @@ def test_the_readmes_script_on_two_hosts(tmp_path):
         free.bind(("localhost", 0))
         job = free.getsockname()[1]  # from which jax makes the port's number
     slurm = {"SLURM_JOB_ID": str(job), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2", "SLURM_LOCALID": "0"}
-    flags = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "PYTHONPATH": str(ROOT)}
+    flags = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", code.replace("# jax.distributed", "jax.distributed")],
@@ -116,6 +117,13 @@ def test_four_processes_are_one(alone, folder):
         assert_near(found)
         for name in ("members", "search"):
             assert found[name] == alone[name], name
+
+
+@pytest.mark.slow
+def test_bits_as_users_compile(tmp_path):
+    (alone,) = run(1, tmp_path, "kept", optimized=True)
+    first, second = run(2, tmp_path, "kept", optimized=True)
+    assert len({*alone["kept"], *alone["fewer"][0].split(), *alone["resumed"], *first["kept"], *second["resumed"]}) == 1
 
 
 @pytest.mark.slow
