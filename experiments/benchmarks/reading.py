@@ -24,7 +24,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -32,7 +31,7 @@ import numpy as np
 
 import jnn
 from experiments.benchmarks.timing import in_turn, quartiles
-from jnn.training.program import Examples
+from jnn.training.program import Examples, Program
 from jnn.training.streaming import Source
 
 COLUMNS, BATCH, GROUP = 100, 1000, 10_000
@@ -69,7 +68,10 @@ def opened(folder: Path, way: str, memory: int = 2**26) -> tuple[Any, Any]:
 def batches(x: Any, y: Any, order: np.ndarray, begin: int = 0) -> Iterator[np.ndarray]:
     """The inputs as `fit` reads them, some mini-batches at a time, from one on."""
     source = Source(Examples(x, y, None), np.dtype(np.float32), 65_536)
-    program: Any = SimpleNamespace(batch_size=BATCH, division=None)
+    program = Program(
+        jnn.mlp([COLUMNS, 2]), jnn.likelihoods.Categorical(), "backprop", "mean", BATCH, shuffle=True, decays=False,
+        split="none", places=(len(order), 0), room=1, dtype=np.dtype(np.float32), platform="cpu",
+    )  # fmt: skip
     for block in source.blocks(program, order, begin):
         yield from np.asarray(block.examples.x)[: int(block.steps)]
 
@@ -173,7 +175,8 @@ def speed(folder: Path, rounds: int) -> None:
 
 def interruptions(folder: Path) -> None:
     """Exact at 100 random places."""
-    write(folder := folder / "few", 100_000)
+    rows = len(np.load(folder / "y.npy"))
+    write(folder := folder / "few", min(rows, 100_000))
     rng, key, exact = np.random.default_rng(0), jax.random.key(2), 0
     for way in WAYS:
         for epoch in range(5):
