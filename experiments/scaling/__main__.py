@@ -39,8 +39,8 @@ class Step:
     each: float
 
     def on(self, batch: int, devices: int, cores: int, reduction: float) -> float:
-        """The formula where devices share cores: what each does once, what is divided among them, the reduction."""
-        return self.fixed * max(1.0, devices / cores) + batch * self.each / min(devices, cores) + reduction
+        """The formula where devices share cores, which one keeps busy as well: nothing is won."""
+        return self.fixed * max(1.0, devices / cores) + batch * self.each + reduction
 
 
 def reduced(hosts: Any, weights: int) -> Any:
@@ -157,7 +157,7 @@ def tell_here(found: dict[str, dict[str, Any]]) -> dict[str, Step]:
 def tell_many_hosts(steps: dict[str, Step], rng: np.random.Generator) -> None:
     """Mini-batches divided among hosts as this one: how many times faster than one."""
     hosts = np.array([1, 4, 16, 64, 256, 1024])
-    print("\nMany hosts, each a core of this machine: times faster than one, by mini-batch; ½: hosts that lose half")
+    print("\nMany hosts, each as this machine: times faster than one, by mini-batch; ½: hosts that lose half")
     print(f"{'':26}" + "".join(f"{h:>8}" for h in hosts) + f"{'½':>8}")
     for name, one in steps.items():
         weights = NETWORKS[name].weight_count

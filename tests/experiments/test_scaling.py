@@ -11,7 +11,7 @@ from experiments.scaling import __main__ as scaling
 def test_formulas():
     step = scaling.Step(fixed=1e-5, each=1e-6)
     assert np.isclose(step.on(100, devices=1, cores=2, reduction=0.0), 1e-5 + 100e-6)
-    assert np.isclose(step.on(100, devices=8, cores=2, reduction=3e-6), 4e-5 + 50e-6 + 3e-6)  # eight share two cores
+    assert np.isclose(step.on(100, devices=8, cores=2, reduction=3e-6), 4e-5 + 100e-6 + 3e-6)  # eight share two cores
     one, many = scaling.reduced(np.array([1, 1024]), weights=10**6)
     assert one == 0
     np.testing.assert_allclose(many, 20 * scaling.LATENCY + 2 * 1023 / 1024 * 4e6 / scaling.BANDWIDTH)
