@@ -123,3 +123,26 @@ def logarithmic(axes: Axes, which: str, ticks: int = 6) -> None:
     axis.set_major_formatter(FuncFormatter((lambda value, _: f"{value:g}") if plain else power_of_ten))
     axis.set_minor_formatter(NullFormatter())
     axis.set_minor_locator(NullLocator())
+
+
+def finish(axes: Axes, x: str = "", y: str = "", log: str = "", legend: str = "", below: int = 0) -> None:
+    """What stands beside what was plotted.
+
+    Args:
+        axes: after plotting.
+        x: the x axis' label.
+        y: the y axis' label.
+        log: which axes are logarithmic: "x", "y", "xy".
+        legend: where in the axes the legend stands, as "lower right" or "best".
+        below: the columns of a legend below the axes.
+    """
+    for which in log:
+        logarithmic(axes, which)
+    if x:
+        axes.set_xlabel(x)
+    if y:
+        axes.set_ylabel(y)
+    if legend:
+        axes.legend(loc=legend)
+    if below:
+        axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=below, columnspacing=1)

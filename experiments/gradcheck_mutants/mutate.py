@@ -1,12 +1,13 @@
 """Mutations of a backward pass, made on its syntax tree: one change at one place."""
 
 import ast
-import copy
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from experiments.mutation import Replace, described, filled, name_of, of_arithmetic, parsed
 
 KINDS = (
     "sign",
@@ -32,55 +33,12 @@ class Mutant:
     backward: Callable[..., Any]
 
 
-def parsed(text: str) -> ast.expr:
-    """One expression."""
-    return ast.parse(text, mode="eval").body
-
-
-def filled(text: str, **parts: ast.expr) -> ast.expr:
-    """The expression `text` with the names of `parts` replaced."""
-
-    class Fill(ast.NodeTransformer):
-        def visit_Name(self, node: ast.Name) -> ast.expr:
-            return copy.deepcopy(parts[node.id]) if node.id in parts else node
-
-    return Fill().visit(parsed(text))
-
-
-def name_of(call: ast.Call) -> str:
-    """The last part of what is called."""
-    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-
-
-def is_number(node: ast.expr, kind: type) -> bool:
-    return isinstance(node, ast.Constant) and type(node.value) is kind
-
-
-def of_operation(node: ast.BinOp) -> Iterator[tuple[str, ast.expr]]:
-    """Changes of a sum, a difference, a product, a quotient, a power, or a matrix product."""
+def of_product(node: ast.BinOp) -> Iterator[tuple[str, ast.expr]]:
+    """Changes of a matrix product."""
     left, right = node.left, node.right
-    match node.op:
-        case ast.Add():
-            yield "sign", ast.BinOp(left, ast.Sub(), right)
-            yield "dropped term", left
-            yield "dropped term", right
-        case ast.Sub():
-            yield "sign", ast.BinOp(left, ast.Add(), right)
-            yield "dropped term", left
-            yield "dropped term", ast.UnaryOp(ast.USub(), right)
-        case ast.Mult():
-            yield "dropped term", left
-            yield "dropped term", right
-        case ast.Div():
-            yield "factor", left
-            yield "factor", ast.BinOp(left, ast.Mult(), right)
-        case ast.Pow():
-            yield "factor", left
-        case ast.MatMult():
-            yield "transposed", ast.BinOp(right, ast.MatMult(), left)
-            for side in ("a", "b"):
-                text = "coarsely(a) @ b" if side == "a" else "a @ coarsely(b)"
-                yield "accumulation dtype", filled(text, a=left, b=right)
+    yield "transposed", ast.BinOp(right, ast.MatMult(), left)
+    for side in ("coarsely(a) @ b", "a @ coarsely(b)"):
+        yield "accumulation dtype", filled(side, a=left, b=right)
 
 
 def of_call(node: ast.Call) -> Iterator[tuple[str, ast.expr]]:
@@ -128,26 +86,17 @@ def of_leaf(node: ast.expr) -> Iterator[tuple[str, ast.expr]]:
 
 def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
     """Every change of one node, with its kind."""
+    yield from of_arithmetic(node)
     match node:
-        case ast.BinOp():
-            yield from of_operation(node)
+        case ast.BinOp(op=ast.MatMult()):
+            yield from of_product(node)
         case ast.Call():
             yield from of_call(node)
         case ast.keyword():
             for kind, value in of_keyword(node):
                 yield kind, ast.keyword(node.arg, value)
-        case ast.UnaryOp(op=ast.USub(), operand=operand) if not isinstance(operand, ast.Constant):
-            yield "sign", operand
-        case ast.Attribute(attr="T", value=value):
-            yield "transposed", value
         case ast.Constant(value=float(value)):
             yield "factor", ast.Constant(value * 1.05)
-        case ast.Slice(lower=lower, upper=upper):
-            for end, bound in (("lower", lower), ("upper", upper)):
-                if bound is not None:
-                    for text in ("x + 1", "x - 1"):
-                        changed = {"lower": lower, "upper": upper, end: filled(text, x=bound)}
-                        yield "border", ast.Slice(**changed)
 
 
 def residuals(function: ast.FunctionDef) -> list[str]:
@@ -169,23 +118,6 @@ def stale(function: ast.FunctionDef) -> Iterator[tuple[str, ast.AST, ast.AST]]:
                 yield "stale residual", node, ast.Name(other, ast.Load())
 
 
-class Replace:
-    """One node replaced by another, in a copy of the tree."""
-
-    def __init__(self, old: ast.AST, new: ast.AST) -> None:
-        self.old, self.new = old, new
-
-    def of(self, node: Any) -> Any:
-        """The copy of a node, a list of nodes, or anything else that a node holds."""
-        if node is self.old:
-            return copy.deepcopy(self.new)
-        if isinstance(node, list):
-            return [self.of(part) for part in node]
-        if not isinstance(node, ast.AST):
-            return node
-        return type(node)(**{name: self.of(value) for name, value in ast.iter_fields(node)})
-
-
 def sites(function: ast.FunctionDef) -> Iterator[tuple[str, ast.AST, ast.AST]]:
     """Every (kind, node, what it becomes) in a backward pass."""
     for node in ast.walk(ast.Module(function.body[1:], [])):
@@ -205,17 +137,12 @@ def mutants(backward: Callable[..., Any]) -> Iterator[Mutant]:
     tree = ast.parse(textwrap.dedent(inspect.getsource(backward)))
     seen = {ast.unparse(tree)}
     for kind, old, new in list(sites(only(tree))):
-        what = f"{ast.unparse(old)} → {ast.unparse(new)}" if not isinstance(old, ast.Slice) else sliced(old, new)
-        text = ast.unparse(ast.fix_missing_locations(Replace(old, new).of(tree)))
+        text = Replace(old, new).text(tree)
         if text not in seen:
             seen.add(text)
             names: dict[str, Any] = {}
             exec(compile(text, f"<{kind} in {backward.__name__}>", "exec"), backward.__globals__, names)
-            yield Mutant(kind, what, names[backward.__name__])
-
-
-def sliced(old: ast.Slice, new: ast.AST) -> str:
-    return f"[{ast.unparse(old)}] → [{ast.unparse(new)}]"
+            yield Mutant(kind, described(old, new), names[backward.__name__])
 
 
 def only(tree: ast.Module) -> ast.FunctionDef:

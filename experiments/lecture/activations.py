@@ -236,8 +236,7 @@ def _curves(axes: Axes, f: Found) -> None:
     axes.plot(a[some], f.autodiff[near][some], "x", color=drawing.INK, label="autodiff")
     axes.set_ylim(-1.15, 2.15 if f.name == "relu" else 1.15)
     axes.set_xticks([-5, 0, 5])
-    axes.set_xlabel("a")
-    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=3)
+    drawing.finish(axes, "a", below=3)
 
 
 EXPERIMENT = Experiment(

@@ -344,11 +344,7 @@ def _moments(axes: Axes, found: Mapping[str, Random]) -> None:
         if name in found:
             moment = SECOND_MOMENT.get(name, 1.0)
             axes.plot(TIMES, found[name].v.mean(axis=1) / moment, marker, color=color, label=name)
-    drawing.logarithmic(axes, "x")
-    drawing.logarithmic(axes, "y")
-    axes.set_xlabel("step t")
-    axes.set_ylabel("mean of v / E{g²}")
-    axes.legend(loc="lower right")
+    drawing.finish(axes, "step t", "mean of v / E{g²}", log="xy", legend="lower right")
 
 
 def _steps(axes: Axes, steps: np.ndarray, plain: np.ndarray) -> None:
@@ -357,9 +353,7 @@ def _steps(axes: Axes, steps: np.ndarray, plain: np.ndarray) -> None:
     axes.plot(t, np.abs(steps), color=drawing.FIRST, label="with")
     drawing.logarithmic(axes, "x")
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("step t")
-    axes.set_ylabel("length of the step, α")
-    axes.legend()
+    drawing.finish(axes, "step t", "length of the step, α", legend="best")
 
 
 def _risks(axes: Axes, risks: Mapping[str, np.ndarray]) -> None:
@@ -367,11 +361,7 @@ def _risks(axes: Axes, risks: Mapping[str, np.ndarray]) -> None:
         low, middle, high = np.quantile(risks[name], [0.25, 0.5, 0.75], axis=0)
         axes.fill_between(RATES, low, high, color=color, alpha=0.2, linewidth=0)
         axes.plot(RATES, middle, style, color=color, label=name)
-    drawing.logarithmic(axes, "x")
-    drawing.logarithmic(axes, "y")
-    axes.set_xlabel("α")
-    axes.set_ylabel("risk at the end")
-    axes.legend()
+    drawing.finish(axes, "α", "risk at the end", log="xy", legend="best")
 
 
 EXPERIMENT = Experiment(

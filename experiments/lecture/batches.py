@@ -222,11 +222,7 @@ def _lines(axes: Axes, found: list[Learned], label: str, at: Callable[[Learned, 
         places = at(m, 1 + np.arange(len(middle)))
         axes.fill_between(places, low, high, color=color, alpha=0.2, linewidth=0)
         axes.plot(places, middle, linestyle=dash, marker=marker, markersize=4, color=color, label=m.name)
-    drawing.logarithmic(axes, "x")
-    drawing.logarithmic(axes, "y")
-    axes.set_xlabel(label)
-    axes.set_ylabel("test risk per example, nats")
-    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=3, columnspacing=1)
+    drawing.finish(axes, label, "test risk per example, nats", log="xy", below=3)
 
 
 def _sweep(found: list[Learned]) -> Picture:
@@ -255,11 +251,7 @@ def _valleys(axes: Axes, found: list[Learned], label: str, summed: bool) -> None
     for m, (color, dash, marker) in zip(found, LOOKS, strict=False):
         places = np.array(RATES) / (m.size if summed else 1)
         axes.plot(places, 10 ** m.tried.mean(axis=0), linestyle=dash, marker=marker, color=color, label=m.name)
-    drawing.logarithmic(axes, "x")
-    drawing.logarithmic(axes, "y")
-    axes.set_xlabel(label)
-    axes.set_ylabel("test risk per example, nats")
-    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=3, columnspacing=1)
+    drawing.finish(axes, label, "test risk per example, nats", log="xy", below=3)
 
 
 EXPERIMENT = Experiment(

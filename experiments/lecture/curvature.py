@@ -406,9 +406,7 @@ def _spectrum_picture(found: Spectra) -> Picture:
             (found.standardized[0], drawing.SECOND, "standardized"),
         ):
             axes.semilogy(np.sort(np.abs(values))[::-1], color=color, label=name)
-        axes.set_xlabel("eigenvalue's rank")
-        axes.set_ylabel("|eigenvalue| of the Hessian")
-        axes.legend()
+        drawing.finish(axes, "eigenvalue's rank", "|eigenvalue| of the Hessian", legend="best")
 
     panel = drawing.panel(draw, "Spectrum", "Eigenvalues of the Hessian by rank, for raw and for standardized inputs")
     return Picture("The Hessian's spectrum", [panel], "Ten tanh neurons on diabetes, at the first weights.")
@@ -426,8 +424,7 @@ def _band_picture(session: Session) -> Picture:
         axes.fill_between(grid[:, 0], low[:, 0], high[:, 0], color=drawing.FAINT, label="95%")
         axes.plot(grid[:, 0], mean[:, 0], color=drawing.FIRST, label="mean")
         axes.plot(x[:, 0], y[:, 0], ".", color=drawing.SECOND, label="examples")
-        axes.set_xlabel("input x")
-        axes.legend()
+        drawing.finish(axes, "input x", legend="best")
 
     panel = drawing.panel(draw, "A gap", "A curve with its 95% band, wide where there are no examples")
     return Picture("Where there are no data", [panel], "Laplace's posterior about a network trained by evidence.")

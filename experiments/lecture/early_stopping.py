@@ -315,11 +315,7 @@ def _learning(axes: Axes, c: Curves) -> None:
         axes.plot(epochs, np.median(risks, axis=0), color=color, linestyle=dash, label=name)
     axes.axvline(float(np.median(c.chosen)) + 1, color=drawing.INK, linestyle=":", linewidth=1, label="chosen")
     axes.set_ylim(0.3 * np.median(c.train[:, -1]), 2.5 * np.median(c.test[:, -1]))
-    drawing.logarithmic(axes, "x")
-    drawing.logarithmic(axes, "y")
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("risk per example, −ln p")
-    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=4, columnspacing=1)
+    drawing.finish(axes, "epoch", "risk per example, −ln p", log="xy", below=4)
 
 
 def _trade(found: list[Curves]) -> Picture:
@@ -348,9 +344,7 @@ def _rule_dots(axes: Axes, c: Curves) -> None:
         axes.errorbar([ran], [e.mean], [[e.mean - e.low], [e.high - e.mean]], fmt=marker, color=color, label=rule)
     axes.axhline(100 * MARGIN, color=drawing.MUTED, linestyle="--", linewidth=1)
     axes.set_xlim(0, 1.05 * c.test.shape[1])
-    axes.set_xlabel("epochs run")
-    axes.set_ylabel("additional test risk, %")
-    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=4, columnspacing=0.8)
+    drawing.finish(axes, "epochs run", "additional test risk, %", below=4)
 
 
 EXPERIMENT = Experiment(

@@ -348,9 +348,7 @@ def _valley(axes: Axes, found: Differences) -> None:
     axes.plot(steps, np.median(found.error, axis=0), color=drawing.FIRST, label="error")
     axes.plot(steps, np.median(found.bar, axis=0), color=drawing.SECOND, linestyle="--", label="its bar")
     drawing.logarithmic(axes, "x", ticks=5)
-    drawing.logarithmic(axes, "y")
-    axes.set_xlabel("step h")
-    axes.set_ylabel("relative to the largest entry")
+    drawing.finish(axes, "step h", "relative to the largest entry", log="y")
     axes.legend(loc="upper center", ncols=2)
 
 

@@ -363,8 +363,7 @@ def _reliable(axes: Axes, p: Probabilities) -> None:
             middle = p.predicted[inside].mean()
             axes.plot([middle, middle], [e.low, e.high], color=drawing.FIRST)
             axes.plot(middle, e.mean, "o", color=drawing.FIRST)
-    axes.set_xlabel("predicted probability")
-    axes.set_ylabel("share that happened")
+    drawing.finish(axes, "predicted probability", "share that happened")
     axes.set_aspect("equal")
 
 
@@ -397,8 +396,7 @@ def _band(axes: Axes, x: np.ndarray, y: np.ndarray, mean: np.ndarray, s: np.ndar
     grid = np.linspace(-2, 2, 100)
     for side in (-2, 2):
         axes.plot(grid, sine(grid) + side * noise_of(grid), "--", color=drawing.SECOND, linewidth=1)
-    axes.set_xlabel("x")
-    axes.set_ylabel("y")
+    drawing.finish(axes, "x", "y")
 
 
 EXPERIMENT = Experiment(

@@ -277,11 +277,7 @@ def _way_down(axes: Axes, found: dict[str, Runs], place: int) -> None:
             updates = 1 + np.arange(len(middle))
             marked = np.unique(np.geomspace(1, len(middle), 7).astype(int) - 1).tolist()
             axes.plot(updates, middle, dash, marker=marker, markersize=4, markevery=marked, color=color, label=name)
-    drawing.logarithmic(axes, "x")
-    drawing.logarithmic(axes, "y")
-    axes.set_xlabel("update (one epoch each)")
-    axes.set_ylabel("risk per example, ½ variance")
-    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2, columnspacing=1)
+    drawing.finish(axes, "update (one epoch each)", "risk per example, ½ variance", log="xy", below=2)
 
 
 def _sweeps(found: dict[str, Runs], names: list[str]) -> Picture:
@@ -306,11 +302,7 @@ def _sweep(axes: Axes, found: dict[str, Runs], place: int) -> None:
     for name, (color, dash, marker) in LOOKS.items():
         if name in found and name not in NEEDS_NO_RATE:
             axes.plot(RATES, 10 ** found[name].swept[place], linestyle=dash, marker=marker, color=color, label=name)
-    drawing.logarithmic(axes, "x")
-    drawing.logarithmic(axes, "y")
-    axes.set_xlabel("learning rate, or initial step")
-    axes.set_ylabel("risk per example, ½ variance")
-    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2, columnspacing=1)
+    drawing.finish(axes, "learning rate, or initial step", "risk per example, ½ variance", log="xy", below=2)
 
 
 EXPERIMENT = Experiment(

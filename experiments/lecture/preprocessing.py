@@ -289,8 +289,7 @@ def _conditions(axes: Axes, found: list[Found]) -> None:
     axes.set_ylim(len(found) - 0.5, -0.5)
     axes.set_xlim(0.3, 3e9)
     drawing.logarithmic(axes, "x", ticks=5)
-    axes.set_xlabel("condition number κ")
-    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=3)
+    drawing.finish(axes, "condition number κ", below=3)
 
 
 def _curves(axes: Axes, found: Found) -> None:
@@ -298,11 +297,7 @@ def _curves(axes: Axes, found: Found) -> None:
         risk = found.risk[kind][found.rate(kind)]
         axes.plot(np.arange(1, risk.shape[1] + 1), np.median(risk, axis=0), line, color=color, label=kind)
     axes.axhline(found.problem.target, color=drawing.INK, linestyle=":", linewidth=1)
-    drawing.logarithmic(axes, "x")
-    drawing.logarithmic(axes, "y")
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("training risk")
-    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=3)
+    drawing.finish(axes, "epoch", "training risk", log="xy", below=3)
 
 
 EXPERIMENT = Experiment(

@@ -249,9 +249,7 @@ def _curves(axes: Axes, c: Comparison) -> None:
     drawing.logarithmic(axes, "y")
     ran = int(c.trained.result.epochs[0])
     axes.set_xlim(0, 1.05 * ran)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("risk per example")
-    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=3, columnspacing=1)
+    drawing.finish(axes, "epoch", "risk per example", below=3)
 
 
 def test_errors(found: list[Comparison]) -> Picture:

@@ -159,8 +159,7 @@ def _dots(axes: Axes, p: Pairs) -> None:
     axes.axhline(0, color=drawing.INK, linestyle="--", linewidth=1)
     axes.set_xticks(places, [str(n) for n in p.hidden])
     axes.set_xlim(-0.5, len(places) - 0.5)
-    axes.set_xlabel("hidden neurons")
-    axes.set_ylabel("test risk lower by, %")
+    drawing.finish(axes, "hidden neurons", "test risk lower by, %")
 
 
 EXPERIMENT = Experiment(

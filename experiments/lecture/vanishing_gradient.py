@@ -279,10 +279,7 @@ def _chain(axes: Axes, found: Deltas) -> None:
         relative = _relative(sizes)
         axes.plot(layers, relative, line, color=color, marker=marker, markevery=8, label=f"c = {c:.2g}")
     axes.plot(layers, STEEPEST[found.activation] ** layers.astype(float), ":", color=drawing.INK, label="bound")
-    drawing.logarithmic(axes, "y")
-    axes.set_xlabel("layers from the last hidden one")
-    axes.set_ylabel("|δ|, relative")
-    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    drawing.finish(axes, "layers from the last hidden one", "|δ|, relative", log="y", below=2)
 
 
 def _relative(sizes: np.ndarray) -> np.ndarray:
@@ -314,9 +311,7 @@ def _shortcut(axes: Axes, found: Deltas) -> None:
     axes.plot(_relative(found.chain[found.own])[:depth], "--", color=drawing.SECOND, label="without")
     axes.plot(_relative(found.shortcuts), color=drawing.FIRST, label="with")
     drawing.logarithmic(axes, "y", ticks=5)
-    axes.set_xlabel("layers from the last")
-    axes.set_ylabel("|δ|, relative")
-    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    drawing.finish(axes, "layers from the last", "|δ|, relative", below=2)
 
 
 EXPERIMENT = Experiment(

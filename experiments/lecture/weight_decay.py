@@ -255,9 +255,7 @@ def _curve(axes: Axes, found: Fits, place: int) -> None:
     axes.plot(GRID, found.curves[0, place], color=drawing.FIRST, label="fitted")
     axes.plot(GRID, truth(GRID), color=drawing.SECOND, linestyle="--", label="true")
     axes.set_ylim(-3, 3.5)
-    axes.set_xlabel("input x")
-    axes.set_ylabel("target y")
-    axes.legend(loc="lower right")
+    drawing.finish(axes, "input x", "target y", legend="lower right")
 
 
 def _against_gamma(found: dict[str, Fits]) -> Picture:
@@ -292,11 +290,7 @@ def _by_gamma(axes: Axes, found: dict[str, Fits], figure: str, label: str) -> No
         low, middle, high = (np.where(v > 1e-9, v, np.nan) for v in (low, middle, high))  # no weights are left
         axes.fill_between(shown, low, high, color=color, alpha=0.2, linewidth=0)
         axes.plot(shown, middle, linestyle=dash, marker=marker, color=color, label=name)
-    drawing.logarithmic(axes, "x")
-    drawing.logarithmic(axes, "y")
-    axes.set_xlabel("weight decay γ")
-    axes.set_ylabel(label)
-    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2, columnspacing=1)
+    drawing.finish(axes, "weight decay γ", label, log="xy", below=2)
 
 
 EXPERIMENT = Experiment(

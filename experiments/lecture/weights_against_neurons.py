@@ -313,8 +313,7 @@ def _functions(f: np.ndarray) -> Picture:
 def _three(axes: Axes, f: np.ndarray) -> None:
     for g, color, line in zip(f, (drawing.FIRST, drawing.SECOND, drawing.THIRD), ("-", "--", "-."), strict=False):
         axes.plot(GRID[:, 0], (g - g.min()) / np.ptp(g), line, color=color)
-    axes.set_xlabel("x")
-    axes.set_ylabel("f, scaled")
+    drawing.finish(axes, "x", "f, scaled")
 
 
 STYLES = (("s", "--", drawing.SECOND), ("o", "-", drawing.FIRST), ("^", "-.", drawing.THIRD))
@@ -349,13 +348,13 @@ def _pictures(f: np.ndarray, trained: Trained) -> Picture:
 def _by_size(axes: Axes, values: np.ndarray) -> None:
     for m, (marker, line, color) in zip((4, 16, 64), STYLES, strict=True):
         axes.plot(SIZES, values[NEURONS.index(m)], marker + line, color=color, label=f"M = {m}")
-    _finish(axes, "size of the weights c", "pieces")
+    drawing.finish(axes, "size of the weights c", "pieces", log="xy", below=3)
 
 
 def _by_number(axes: Axes, values: np.ndarray) -> None:
     for c, (marker, line, color) in zip((1.0, 4.0, 16.0), STYLES, strict=True):
         axes.plot(NEURONS, values[:, SIZES.index(c)], marker + line, color=color, label=f"c = {c:g}")
-    _finish(axes, "number of neurons M", "pieces")
+    drawing.finish(axes, "number of neurons M", "pieces", log="xy", below=3)
 
 
 def _gaps(axes: Axes, trained: Trained) -> None:
@@ -369,15 +368,7 @@ def _gaps(axes: Axes, trained: Trained) -> None:
             markersize=3,
             label=f"M = {m}",
         )
-    _finish(axes, "root mean square of hidden weights", "test − training risk")
-
-
-def _finish(axes: Axes, x: str, y: str) -> None:
-    drawing.logarithmic(axes, "x")
-    drawing.logarithmic(axes, "y")
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
-    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=3)
+    drawing.finish(axes, "root mean square of hidden weights", "test − training risk", log="xy", below=3)
 
 
 EXPERIMENT = Experiment(

@@ -222,9 +222,7 @@ def _curve(axes: Axes, trial: Trial) -> None:
         axes.vlines(places, [100 * e.low for e in shares], [100 * e.high for e in shares], color=color, linewidth=1)
         axes.plot(places, [100 * e.mean for e in shares], line, color=color, label="shortcuts" if shortcuts else "none")
     axes.set_xticks(range(0, 9, 2))
-    axes.set_xlabel("hidden neurons")
-    axes.set_ylabel("seeds that solved it, %")
-    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+    drawing.finish(axes, "hidden neurons", "seeds that solved it, %", below=2)
 
 
 def _regions(trial: Trial, unit: tuple[float, float, float]) -> Picture:
@@ -268,8 +266,7 @@ def _region(axes: Axes, function: Callable[[np.ndarray], np.ndarray]) -> None:
     axes.contourf(side, side, a, levels=[0, np.inf], colors=[drawing.FIRST], alpha=0.35)
     for (x1, x2), y in zip(X, Y, strict=True):
         axes.plot(x1, x2, "o", color=drawing.INK, markerfacecolor=drawing.INK if y else drawing.PAPER, markersize=8)
-    axes.set_xlabel("x₁")
-    axes.set_ylabel("x₂")
+    drawing.finish(axes, "x₁", "x₂")
     axes.set_xticks([0, 1])
     axes.set_yticks([0, 1])
     axes.set_aspect("equal")

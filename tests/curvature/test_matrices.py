@@ -102,6 +102,19 @@ def test_without_hidden_neurons_and_with_a_canonical_likelihood_g_is_the_hessian
     np.testing.assert_allclose(gauss_newton, hessian, rtol=0, atol=1e-14 * np.abs(hessian).max())
 
 
+def test_of_a_linear_network_without_weights_the_sum_of_squares_is_that_of_the_rows(key):
+    """∂a_k/∂W_ik = x_i and ∂a_k/∂b_k = 1, so that both matrices are Σ_nk j_nk j_nkᵀ."""
+    network, likelihood = jnn.mlp([3, 2]), likelihoods.Gaussian()
+    params, x, y, _ = problem(network, likelihood, key)
+    units = np.eye(2)
+    rows = np.stack([ravel_pytree(({"W": np.outer(row, e), "b": e},))[0] for row in np.asarray(x) for e in units])
+    for found in (
+        curvature.hessian(network, likelihood, reduction="sum")(params, x, y),
+        curvature.gauss_newton(network, likelihood, reduction="sum")(params, x),
+    ):
+        np.testing.assert_allclose(found, rows.T @ rows, rtol=1e-12, atol=1e-12)
+
+
 @each_network
 def test_g_by_rows_products_blocks_and_its_diagonal(network, key, monkeypatch):
     likelihood = likelihoods.Categorical()

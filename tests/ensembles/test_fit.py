@@ -350,6 +350,15 @@ def test_numbers_of_each_members_own(alone):
     assert_members(many.result, one)
 
 
+def test_a_history_grows_with_the_epochs_that_are_to_come():
+    """Beyond the room of 64 epochs that every record has."""
+    more = {"key": keys(2), "optimizer": adam(), "weight_decay": 0.0, "stopping": ()}
+    through = sweep(**more, epochs=70)
+    resumed = sweep(**more, epochs=70, resume=sweep(**more, epochs=9).result)
+    assert through.result.history.train_error.shape == (2, 70)
+    np.testing.assert_allclose(resumed.result.history.train_error, through.result.history.train_error, rtol=1e-9)
+
+
 def test_resuming_goes_on_exactly():
     through, part = sweep(epochs=30), sweep(epochs=9)
     resumed = sweep(epochs=30, resume=part.result, lanes=3)

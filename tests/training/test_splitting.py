@@ -88,7 +88,7 @@ def test_empty_parts_are_refused(count, fraction, message, key):
         split(key, count, fraction)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 100, 2000, 2048, 2049])
+@pytest.mark.parametrize("count", [1, 2, 3, 100, 2000, 2048, 2049, 5000])
 def test_an_order_is_that_of_its_random_numbers_whatever_the_size(count):
     """A stable sort by NumPy, of as many bits; on both sides of 2,048, where the way of sorting changes."""
     bits = min(31, max(21, 2 * (count - 1).bit_length() - 1))

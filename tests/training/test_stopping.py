@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from jnn import adam, ensembles, fit, mlp
-from jnn.likelihoods import Categorical, Gaussian
+from jnn.likelihoods import Bernoulli, Categorical, Gaussian
 from jnn.training.stopping import (
     GeneralizationLoss,
     GradientNorm,
@@ -167,6 +167,15 @@ def test_a_fraction_is_held_out_and_judged(key):
         assert abs(np.sum(LABELS[held_out] == label) - 0.4 * np.sum(label == LABELS)) < 1
     risk = categorical_risk(result.params, X[held_out], LABELS[held_out], V[held_out])
     np.testing.assert_allclose(risk, np.min(result.history.validation_error), rtol=1e-12)
+
+
+def test_labels_that_do_not_exclude_each_other_are_no_strata(key):
+    labels = np.stack([LABELS == 0, X[:, 0] > 0], axis=1).astype(float)
+    held_out = [
+        fit(mlp([2, 2]), likelihood, X, labels, key=key, epochs=1, validation=0.4).state.held_out.numbers()
+        for likelihood in (Bernoulli(), Gaussian())
+    ]
+    np.testing.assert_array_equal(*held_out)
 
 
 def test_validate_every(key):

@@ -1,0 +1,129 @@
+"""Which tests are for which module, the quickest first; and which mutants are no fault, with the reason."""
+
+TRAINING = "tests/training"
+FIT = f"{TRAINING}/test_fit.py"
+GRADIENTS = "tests/backprop/test_gradients.py"
+MATRICES = "tests/curvature/test_matrices.py"
+NETWORKS = f"tests/networks {GRADIENTS}"
+LIKELIHOODS = (
+    "tests/likelihoods/test_likelihoods.py tests/likelihoods/test_second_derivatives.py "
+    "tests/likelihoods/test_likelihood_accuracy.py"
+)
+ENSEMBLES = "tests/ensembles"
+ESTIMATORS = "tests/sklearn/test_estimators.py"
+POSTERIOR = "tests/laplace/test_posterior.py"
+
+TESTS = {
+    "activations.py": "tests/test_activations.py",
+    "likelihoods/base.py": f"{LIKELIHOODS} tests/likelihoods/test_targets.py",
+    "likelihoods/canonical.py": f"{LIKELIHOODS} tests/likelihoods/test_targets.py",
+    "likelihoods/encodings.py": "tests/likelihoods/test_encodings.py",
+    "likelihoods/gaussian.py": f"{LIKELIHOODS} tests/likelihoods/test_targets.py",
+    "likelihoods/general_rule.py": "tests/likelihoods/test_general_rule.py "
+    "tests/likelihoods/test_second_derivatives.py",
+    "networks/base.py": NETWORKS,
+    "networks/connections.py": f"tests/networks {GRADIENTS}",
+    "networks/graph.py": f"tests/networks/test_graph.py {GRADIENTS} {MATRICES}",
+    "networks/initialization.py": f"tests/networks {TRAINING}/test_levenberg_marquardt.py",
+    "networks/layered.py": f"tests/networks/test_layered.py {GRADIENTS} {MATRICES} tests/networks/test_connections.py "
+    "tests/test_transforms.py tests/test_objectives.py",
+    "networks/sweep.py": f"tests/networks/test_graph.py {GRADIENTS} {MATRICES}",
+    "transforms.py": "tests/test_transforms.py tests/test_tables.py",
+    "objectives.py": f"tests/test_objectives.py {GRADIENTS}",
+    "backprop.py": f"{GRADIENTS} tests/test_objectives.py",
+    "curvature.py": MATRICES,
+    "posterior.py": POSTERIOR,
+    "model.py": f"{POSTERIOR} {ENSEMBLES}/test_fit.py tests/persistence/test_round_trip.py",
+    "schedules.py": f"tests/test_optimizers.py {FIT}",
+    "optimizers.py": f"tests/test_optimizers.py tests/test_rprop.py {TRAINING}/test_levenberg_marquardt.py",
+    "training/problem.py": f"{FIT} {TRAINING}/test_fit_input.py",
+    "training/program.py": f"{FIT} {TRAINING}/test_stopping.py {TRAINING}/test_splitting.py {ENSEMBLES}/test_fit.py",
+    "training/result.py": f"{FIT} {TRAINING}/test_stopping.py {ENSEMBLES}/test_fit.py",
+    "training/observers.py": f"{TRAINING}/test_stopping.py {FIT}",
+    "training/packing.py": f"{TRAINING}/test_packing.py",
+    "training/splitting.py": f"{TRAINING}/test_splitting.py",
+    "training/stopping.py": f"{TRAINING}/test_stopping.py",
+    "training/structure.py": f"{TRAINING}/test_fit_compiled.py {FIT}",
+    "training/dividing.py": f"{TRAINING}/test_dividing.py",
+    "training/streaming.py": f"{TRAINING}/test_streaming.py",
+    "training/visiting.py": f"{TRAINING}/test_visiting.py",
+    "ensembles/ensemble.py": f"{ENSEMBLES}/test_fit.py",
+    "ensembles/fitting.py": f"{ENSEMBLES}/test_fit.py",
+    "ensembles/resampling.py": f"{ENSEMBLES}/test_resampling.py",
+    "ensembles/scheduling.py": f"{ENSEMBLES}/test_fit.py",
+    "ensembles/search.py": f"{ENSEMBLES}/test_search.py",
+    "ensembles/widths.py": f"{ENSEMBLES}/test_fit.py {ENSEMBLES}/test_search.py",
+    "laplace.py": POSTERIOR,
+    "sklearn/classifier.py": ESTIMATORS,
+    "sklearn/lbfgs.py": f"{ESTIMATORS} tests/sklearn/test_documentation.py",
+    "sklearn/recipe.py": f"{ESTIMATORS} tests/sklearn/test_tables.py",
+    "sklearn/regressor.py": ESTIMATORS,
+}
+"""Modules of `jnn`, with what pytest is to run."""
+
+PLANTED: dict[str, list[tuple[str, str]]] = {
+    "likelihoods/canonical.py": [("return d, jnp.log1p(rest)", "return d, jnp.log1p(rest - jnp.exp(d[..., 0]))")],
+    "likelihoods/gaussian.py": [
+        (
+            "return jnp.square(self._root(a)) * v",
+            "return self.hessian_product(a, 0 * a[..., : a.shape[-1] // 2], v)",
+        )
+    ],
+    "likelihoods/general_rule.py": [("z * (g - jnp.sum(g * z, axis=-1, keepdims=True))", "z * (1 - z) * g")],
+    "networks/layered.py": [
+        ("tuple(range(layer)) if shortcuts", "tuple(range(min(1, layer - 1), layer)) if shortcuts"),
+        ("self.layers[len(a) - 1].activation.h(a[-1])", "layer.activation.h(a[-1])"),
+        ("layer.activation.derivative(kept.a[number - 1])", "layer.activation.derivative(kept.z[number])"),
+        ('layers[-1]["W"] = counted[None, :]', 'layers[-1]["W"] = np.array(True)'),
+        (
+            "                if source == 0:\n                    w = matrix",
+            "                if source == 0 and len(layer.sources) == 1:\n                    w = matrix",
+        ),
+    ],
+    "networks/sweep.py": [("last[np.cumsum(rows_of) - 1] = True", "last[np.cumsum(rows_of) - rows_of] = True")],
+    "backprop.py": [
+        (
+            "delta = jnp.broadcast_to(counts, nll.shape)[:, None] * delta",
+            "delta = jnp.mean(counts) * delta",
+        )
+    ],
+    "curvature.py": [
+        ("likelihood.hessian_product(rows, y, moved_a.T)).T)", "likelihood.fisher_product(rows, moved_a.T)).T)"),
+        (
+            "jnp.pad(counts, (0, missing)).reshape(blocks, size)",
+            'jnp.pad(counts, (0, missing), mode="edge").reshape(blocks, size)',
+        ),
+    ],
+    "optimizers.py": [("(jnp.sqrt(v_hat) + eps)", "jnp.sqrt(v_hat + eps)")],
+    "training/program.py": [
+        (
+            "counts = jnp.where(places(division, size) < present, scale, 0).astype(program.dtype)",
+            "counts = jnp.full(size, scale).astype(program.dtype)",
+        ),
+        (
+            "return shuffled(jax.random.fold_in(state.key, state.epoch), places, count)",
+            "return shuffled(state.key, places, count)",
+        ),
+    ],
+    "training/result.py": [("return self.state.best.params", "return self.state.params")],
+    "training/splitting.py": [
+        ("train = line[jnp.argsort(rank, stable=True)][: places[0]]", "train = line[: places[0]]")
+    ],
+    "laplace.py": [
+        (
+            "scaled = np.asarray(gradients) / np.maximum(1 - leverage, 1e-3)[:, None]",
+            "scaled = np.asarray(gradients) / np.sqrt(np.maximum(1 - leverage, 1e-3))[:, None]",
+        )
+    ],
+}
+"""Mistakes that no single change makes."""
+
+EQUIVALENT: dict[tuple[str, str, str], str] = {
+    ("ensembles/scheduling.py", "lanes_for", "*"): "how many members are trained at once changes the speed alone",
+}
+"""By module, function and change ("*" for all of the function's): why no test of results can tell the mutant."""
+
+
+def excused(module: str, where: str, what: str) -> str | None:
+    """Why a mutant that survives is no fault; None if it is one."""
+    return EQUIVALENT.get((module, where, what)) or EQUIVALENT.get((module, where, "*"))
