@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable
 from html import escape
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -125,7 +125,10 @@ def logarithmic(axes: Axes, which: str, ticks: int = 6) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def finish(axes: Axes, x: str = "", y: str = "", log: str = "", legend: str = "", below: int = 0) -> None:
+Corner = Literal["best", "lower right"]
+
+
+def finish(axes: Axes, x: str = "", y: str = "", log: str = "", legend: Corner | None = None, below: int = 0) -> None:
     """What stands beside what was plotted.
 
     Args:
@@ -133,7 +136,7 @@ def finish(axes: Axes, x: str = "", y: str = "", log: str = "", legend: str = ""
         x: the x axis' label.
         y: the y axis' label.
         log: which axes are logarithmic: "x", "y", "xy".
-        legend: where in the axes the legend stands, as "lower right" or "best".
+        legend: where in the axes the legend stands, if any.
         below: the columns of a legend below the axes.
     """
     for which in log:

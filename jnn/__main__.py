@@ -81,6 +81,7 @@ def train(options: argparse.Namespace) -> None:
 
 def predict(options: argparse.Namespace) -> None:
     """Write a column of predictions, and of classes their probabilities."""
+    table = read(options.table)
     import pandas as pd
 
     from jnn import persistence
@@ -90,7 +91,6 @@ def predict(options: argparse.Namespace) -> None:
         estimator: Any = MLPClassifier.load(options.model)
     except persistence.ForeignFileError:
         estimator = MLPRegressor.load(options.model)
-    table = read(options.table)
     if missing := [name for name in getattr(estimator, "feature_names_in_", []) if name not in table]:
         raise Wrong(f"{options.table} lacks the columns {', '.join(map(str, missing))}, which the model was trained on")
     x = table[list(getattr(estimator, "feature_names_in_", table.columns))]
