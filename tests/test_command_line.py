@@ -78,3 +78,10 @@ def test_it_goes_on_where_it_was_interrupted(table, capsys, monkeypatch):
 def test_what_it_says(command, told, table, capsys):
     assert main(command.split()) == 2
     assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train table.csv --target buys", "predict model.jnn table.csv"])
+def test_without_pandas_it_says_what_to_install(command, table, capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(command.split()) == 2
+    assert "pip install 'jnn[data]'" in capsys.readouterr().err
