@@ -112,8 +112,8 @@ def exchanged(division: Division | None, tree: T) -> T:
     rows = np.swapaxes(sent, 0, 1).reshape(len(own) * processes, -1)[:count]
     parts = np.split(rows, np.cumsum([column.shape[1] for column in columns])[:-1], axis=1)
     pairs = zip(parts, leaves, strict=True)
-    return structure.unflatten(
-        [np.ascontiguousarray(part).reshape(-1).view(leaf.dtype).reshape(leaf.shape) for part, leaf in pairs]
+    return structure.unflatten(  # copies, that may be written to
+        [np.array(part, order="C").reshape(-1).view(leaf.dtype).reshape(leaf.shape) for part, leaf in pairs]
     )
 
 

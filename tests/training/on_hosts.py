@@ -142,6 +142,8 @@ class Script:
         print("interrupted", some.interruption, bool(np.max(some.epochs) < 1500))
         if not self.alone:
             print("members", hashed(run(checkpoint=place).result))
+        one = jnn.Checkpoints(self.folder / f"member{self.count}", seconds=0)
+        print("single", hashed(run(optimizer=adam(rates[:1]), checkpoint=one).result))  # one process has nobody
         search = ensembles.cross_validate(
             NETWORK, Categorical(), F, Y, grid={"weight_decay": [0.1, 1.0]}, folds=2, **settings | {"epochs": 5}
         )

@@ -83,7 +83,7 @@ def test_two_processes_are_one(alone, folder):
             "expected the same call in every process, but x differ. Rows that",
             "checkpoints are written by all 2 processes together: expected devices of all",
         ]
-        for name in ("own", "stopped", "members", "search", "interrupted"):
+        for name in ("own", "stopped", "members", "single", "search", "interrupted"):
             assert found[name] == alone[name], name
     assert alone["stopped"] == ["2"]
     assert alone["interrupted"] == ["interrupted (Ctrl-C) True"]
