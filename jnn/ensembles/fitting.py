@@ -265,9 +265,7 @@ def _check_resumed(states: State, members: int, epochs: int) -> None:
 
 def _devices(devices: Sequence[Any] | None) -> tuple[list[Any], dividing.Division | None]:
     """This process's devices; and all of them, where there are others' among them."""
-    given = list(jax.local_devices() if devices is None else devices)
-    if not given:
-        raise ValueError("expected at least one device, got none")
+    given = list(dividing.listed(jax.local_devices() if devices is None else devices))
     here = jax.process_index()
     if all(device.process_index == here for device in given):
         return given, None

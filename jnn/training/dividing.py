@@ -129,17 +129,28 @@ def check_alike(division: Division | None, problem: Mapping[str, str]) -> None:
         )
 
 
+def listed(devices: Sequence[Any]) -> tuple[Any, ...]:
+    """The devices that an argument names; TypeError for what is none, ValueError for no devices."""
+    given = tuple(devices) if isinstance(devices, Sequence | np.ndarray) else (devices,)
+    if isinstance(devices, jax.Device) or not all(isinstance(device, jax.Device) for device in given):
+        raise TypeError(f"expected devices as a list, as in devices=jax.devices(), got {devices!r}")
+    if not given:
+        raise ValueError("expected at least one device, as in devices=jax.devices(), got none")
+    return given
+
+
 def divided(devices: Sequence[Any] | None, shards: int | None) -> Division | None:
     """The division that the arguments of `fit` ask for; None for none, as on one device.
 
     Raises:
+        TypeError: for what is no list of devices.
         ValueError: for devices of several kinds or numbers that do not fit each other.
     """
     if devices is None and shards is None:
         return None
-    chosen = tuple(jax.local_devices()[:1] if devices is None else devices)
-    if not chosen or len(set(chosen)) < len(chosen):
-        raise ValueError(f"expected at least one device, and each once, as in devices=jax.devices(); got {chosen}")
+    chosen = listed(jax.local_devices()[:1] if devices is None else devices)
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"expected each device once, as in devices=jax.devices(); got {chosen}")
     if len({device.platform for device in chosen}) > 1:
         raise ValueError(f"expected devices of one kind, got {sorted({device.platform for device in chosen})}")
     if len(has := {device.process_index for device in chosen}) not in (1, jax.process_count()):

@@ -281,6 +281,7 @@ def test_probabilities_are_averaged_not_pre_activations(key):
         ({"weights": np.ones((7, 3))}, ValueError, "expected weights of shape"),
         ({"lanes": 0}, ValueError, "expected lanes as an integer of at least 1"),
         ({"devices": []}, ValueError, "expected at least one device"),
+        ({"devices": "cpu"}, TypeError, "expected devices as a list"),
     ],
 )  # fmt: skip
 def test_bad_input_is_told(changes, error, message):

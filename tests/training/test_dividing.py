@@ -13,6 +13,7 @@ from jnn import adam, dag, fit, mlp, rprop, stopping
 from jnn.likelihoods import Gaussian
 from jnn.training import program
 from jnn.training.dividing import Division
+from tests import typechecker
 
 from .training_oracles import assert_close
 
@@ -110,13 +111,16 @@ def test_inputs_that_are_divided_already(key):
 
 def test_what_it_refuses(key):
     for devices, shards, message in (
-        ([], None, "at least one device, and each once"),
-        (TWO[:1] * 2, None, "at least one device, and each once"),
+        ([], None, "at least one device"),
+        (TWO[:1] * 2, None, "each device once"),
         (TWO, 2, "shards of at least two for each of the 2 devices, got 2"),
         (TWO, True, "shards of at least two"),
         (None, 6, "powers of two, .*; got 6 shards on 1 devices"),
     ):
         with pytest.raises(ValueError, match=message):
             train(key=key, devices=devices, shards=shards)
+    for devices in ("cpu", TWO[0], [0]):
+        with typechecker.off(), pytest.raises(TypeError, match=r"devices as a list, as in devices=jax.devices\(\)"):
+            train(key=key, devices=devices)
     with pytest.raises(ValueError, match=r"devices needs a host .* Leave it out"):
         jax.jit(lambda key: train(key=key, devices=TWO).params)(key)
