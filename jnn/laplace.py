@@ -4,7 +4,7 @@ Around a minimum w* of E + γ/2 ‖w‖², the posterior of the weights is nearl
 
     ln p(S) ≈ ln p(S | w*) − γ/(2σ²) ‖w*‖² − ½ Σ_i ln(1 + λ_i/γ),
 
-compares decays, networks and minima without validation examples; where it is largest,
+compares decays and networks without validation examples (and minima: see `train`); where it is largest,
 
     γ_eff = Σ_i λ_i/(λ_i + γ),   γ/σ² = γ_eff / ‖w‖²,   σ² = Σ_n r_n² / (N − γ_eff).
 
@@ -17,6 +17,7 @@ Source: MacKay, "Bayesian interpolation" and "A practical Bayesian framework for
 Computation 4, 1992; Foresee, Hagan, "Gauss-Newton approximation to Bayesian learning", ICNN 1997.
 """
 
+import dataclasses
 import functools
 import math
 import warnings
@@ -112,8 +113,23 @@ def fit(
                     NotConvergedWarning,
                     stacklevel=2,
                 )
-    stacked = jax.tree.map(lambda *leaves: np.stack(leaves) if lead else np.asarray(leaves[0]), *found)
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), stacked)
+    one_or_all = _stacked(found) if lead else found[0]
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), one_or_all)
+
+
+def _stacked(posteriors: list[Posterior]) -> Posterior:
+    """Those of all members, with a first axis over them."""
+    if isinstance(posteriors[0].basis, Full):
+        # Members of fewer eigenvectors have others of eigenvalue 0, which say nothing.
+        most = max(len(p.basis.values) for p in posteriors)
+
+        def filled(posterior: Posterior) -> Posterior:
+            basis, missing = posterior.basis, (0, most - len(posterior.basis.values))
+            full = Full(np.pad(basis.vectors, ((0, 0), missing)), np.pad(basis.values, missing), basis.start)
+            return dataclasses.replace(posterior, basis=full)
+
+        posteriors = [filled(posterior) for posterior in posteriors]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *posteriors)
 
 
 class _Problem(NamedTuple):
@@ -264,6 +280,11 @@ def train(
     highest evidence are kept. What MATLAB's `trainbr` and R's `brnn` do, for every likelihood. Standardize inputs and
     targets first: one decay holds for all weights.
 
+    A minimum has others like it: hidden neurons may trade places, and change signs if h is odd. Minima with many
+    neurons that each do something of their own have more of them than those in which most neurons do the same, and so
+    more of p(S), which is an integral over all: the number of like minima, H!/(H − k)! · 2^k of k such neurons in a
+    layer of H, counts in choosing (not in `log_evidence`, which is that of one).
+
     Args:
         network: f(x; w); first weights are drawn by `nguyen_widrow`, those of a `dag` as by default.
         likelihood: p(y | x; w); `Gaussian()` for regression, whose noise is found as well.
@@ -289,7 +310,8 @@ def train(
     gammas = np.logspace(-3, 1, restarts) if restarts > 1 else np.array([0.1])
     params: Any = None
     settled = np.zeros(restarts, bool)
-    posteriors: list[Any] = []
+    each: list[Any] = []
+    posteriors: list[Posterior] = []
     for number in range(rounds):
         trained = ensembles.fit(
             network,
@@ -306,13 +328,17 @@ def train(
         params = trained.params
         with jax.enable_x64(True):
             problem = _Problem.of(network, likelihood, x, y, None)
-            posteriors = [_evidence(problem, trained.member(m)[1], gammas[m]) for m in range(restarts)]
-        better = np.array([p.better_decay for p in posteriors])
+            each = [
+                jax.tree.map(lambda leaf: np.array(leaf, np.float64), trained.member(m)[1]) for m in range(restarts)
+            ]
+            posteriors = [_posterior(problem, own, "full", g, None)[0] for own, g in zip(each, gammas, strict=True)]
+        better = np.array([_better_decay(*pair) for pair in zip(posteriors, each, strict=True)])
         settled = np.abs(better - gammas) <= tolerance * gammas
         if settled.all() or number == rounds - 1:
             break
         gammas = np.where(settled, gammas, better)
-    order = np.argsort([-p.log_evidence for p in posteriors], kind="stable")[:keep]
+    evidence = [float(p.log_evidence) + _log_count(network, w, p) for p, w in zip(posteriors, each, strict=True)]
+    order = np.argsort(np.negative(evidence), kind="stable")[:keep]
     if not settled[order].all():
         warnings.warn(
             f"the weight decay still changes after {rounds} rounds: pass more of them, or fewer neurons",
@@ -327,18 +353,53 @@ def train(
     return Model(network, likelihood, kept, posterior=posterior)
 
 
-class _Evidence(NamedTuple):
-    log_evidence: float
-    better_decay: float
-
-
-def _evidence(problem: _Problem, params: Params, gamma: float) -> _Evidence:
-    """The evidence, and the decay of MacKay's fixed point, γ = σ² γ_eff / ‖w‖²."""
-    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
-    posterior, _ = _posterior(problem, params, "full", gamma, None)
+def _better_decay(posterior: Posterior, params: Params) -> float:
+    """MacKay's fixed point, γ = σ² γ_eff / ‖w‖²."""
     flat = np.asarray(ravel_pytree(params)[0])
     better = float(posterior.noise * posterior.effective_weights / max(float(flat @ flat), 1e-300))
-    return _Evidence(float(posterior.log_evidence), float(np.clip(better, 1e-10, 1e10)))
+    return float(np.clip(better, 1e-10, 1e10))
+
+
+def _log_count(network: Network, params: Params, posterior: Posterior) -> float:
+    """ln of how many minima are this one with neurons in other places, or of other signs; 0 if it is not known.
+
+    Neurons with a twin do not count: if trading places moves the weights by less than a posterior standard deviation,
+    it leads to no other minimum.
+    """
+    if not isinstance(network, Layered):
+        return 0.0
+    total, probe = 0.0, jnp.array([0.3, 1.0, 2.5])
+    for number, layer in enumerate(network.layers[:-1]):
+        readers = [(n, rows) for n, reader in enumerate(network.layers) for s, rows in network.blocks(reader)
+                   if s == number + 1]  # fmt: skip
+        own = [params[number]["W"].T, params[number]["b"][:, None], *(params[n]["W"][rows] for n, rows in readers)]
+        neurons = np.concatenate(own, axis=1)
+        moved = 2 * np.sum(np.square(neurons[:, None] - neurons[None]), axis=2)  # ‖Δw‖² of trading places
+        twins = np.zeros(layer.size, bool)
+        for i, j in np.argwhere(np.triu(posterior.weight_decay * moved <= posterior.noise, 1)):
+            if not (twins[i] and twins[j]):
+                swap = _swap(params, number, readers, int(i), int(j))
+                determined = np.square(posterior.basis.coordinates(swap)) @ posterior.basis.eigenvalues
+                if determined + posterior.weight_decay * moved[i, j] <= posterior.noise:
+                    twins[[i, j]] = True
+        alone = int(layer.size - twins.sum())
+        h = layer.activation.h
+        signs = 2 if np.allclose(h(probe), -h(-probe)) else 1
+        total += math.lgamma(layer.size + 1) - math.lgamma(layer.size - alone + 1) + alone * math.log(signs)
+    return total
+
+
+def _swap(params: Params, layer: int, readers: list[tuple[int, slice]], i: int, j: int) -> np.ndarray:
+    """How all weights change if two neurons of a layer trade places."""
+    order = np.arange(len(params[layer]["b"]))
+    order[[i, j]] = j, i
+    changed = jax.tree.map(np.zeros_like, params)
+    own = params[layer]
+    changed[layer].update(W=own["W"][:, order] - own["W"], b=own["b"][order] - own["b"])
+    for number, rows in readers:
+        w = params[number]["W"][rows]
+        changed[number]["W"][rows] = w[order] - w
+    return np.concatenate([leaf.reshape(-1) for leaf in jax.tree.leaves(changed)])
 
 
 # --- leverages
@@ -374,7 +435,7 @@ def leverages(ensemble: ensembles.Ensemble, x: Inputs, y: Targets, *, weight_dec
     if not weight_decay > 0:
         raise ValueError(f"expected weight_decay > 0, got {weight_decay}")
     dtype = jax.tree.leaves(ensemble.params)[0].dtype
-    bases, squares = [], []
+    found, squares = [], []
     with jax.enable_x64(True):
         problem = _Problem.of(network, likelihood, x, y, None)
         for m in range(len(ensemble)):
@@ -389,20 +450,9 @@ def leverages(ensemble: ensembles.Ensemble, x: Inputs, y: Targets, *, weight_dec
             for k in range(network.outputs):
                 h = np.asarray(one.variances(by_output[k, held_out]))
                 squares.append(np.square(residuals[held_out, k]) / (1 + h))
-            bases.append(basis)
-    # Members with fewer eigenvectors have others of eigenvalue 0, which say nothing.
-    most = max(len(basis.values) for basis in bases)
-    padded = [
-        Full(np.pad(b.vectors, ((0, 0), (0, most - len(b.values)))), np.pad(b.values, (0, most - len(b.values))))
-        for b in bases
-    ]
-    several = np.ones(len(ensemble))
-    posterior = Posterior(
-        jax.tree.map(lambda *leaves: np.stack(leaves), *padded),
-        weight_decay * several,
-        float(np.mean(np.concatenate(squares))) * several,
-        np.nan * several,
-    )
+            found.append(one)
+    noise = np.float64(np.mean(np.concatenate(squares)))
+    posterior = _stacked([dataclasses.replace(one, noise=noise, log_evidence=np.float64(np.nan)) for one in found])
     posterior = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), posterior)
     return Model(network, likelihood, ensemble.params, posterior=posterior)
 

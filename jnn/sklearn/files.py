@@ -17,7 +17,7 @@ from jnn.tables import Table
 from jnn.transforms import Standardize
 
 MODELS = ("network_", "likelihood_", "params_", "_transforms", "_target_scaling", "_model", "_columns")
-LEFT_OUT = ("_random", "_stream", "_last")
+LEFT_OUT = ("_random", "_stream", "_last", "_leverages")
 """What only goes on training needs: a loaded estimator predicts, and starts a stream with new moments."""
 
 
@@ -85,6 +85,7 @@ class Saved:
             _model=replace(model, target_transform=None, table=None, extra={}),
             _columns=model.table or Table(None, (None,) * model.inputs),
             _stream=None,
+            _leverages=None,
             _random=check_random_state(estimator.random_state),
         )
         estimator._last = estimator._in_units(model.params, of="training")

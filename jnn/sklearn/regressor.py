@@ -12,6 +12,7 @@ from jnn.likelihoods import Gaussian, Poisson
 from jnn.model import Model
 from jnn.networks import Params
 from jnn.sklearn.base import MLP, Activation, Role, Sizes, Weights, estimator, if_it_streams
+from jnn.sklearn.leverages import Leverages, Seen
 from jnn.sklearn.recipe import AUTO
 from jnn.transforms import Standardize
 
@@ -110,6 +111,10 @@ class MLPRegressor(RegressorMixin, MLP):
         self.noise_: np.ndarray | None = None
         self._residuals: np.ndarray | None = None
         fixed = isinstance(self.likelihood_, Gaussian)
+        self._leverages: Leverages | None = None
+        # Of a stream the last part only is there, which would tell of gaps where others have been.
+        kept = fixed and held_out is not None and self._stream is None
+        self._seen = tuple(Seen.of(z, y, held_out, self.n_members_)) if kept else None  # a tuple: as files keep it
         if held_out is None and not fixed:
             return
         try:
@@ -135,20 +140,36 @@ class MLPRegressor(RegressorMixin, MLP):
         """The mean of the members' predictions, `(n,)` or `(n, K)`; and how far targets scatter around it.
 
         With `return_std`, the standard deviation of the mixture of the members' distributions: noise within them, and
-        the difference between them (see `jnn.model.Model.moments`). A Gaussian of fixed variance takes `noise_` for its
-        own.
+        the difference between them (see `jnn.model.Model.moments`). A Gaussian of fixed variance has that of the noise,
+        times 1 + h(x), which is large where the members have seen no examples, σ² (1 + h(x)) (see
+        `jnn.sklearn.leverages`; σ² is `noise_` squared, less what the weights' uncertainty is to blame for).
         """
-        mean, variance = self._predicted(X, Model.moments) if return_std else (self._predicted(X, Model.mean), None)
+        mean, variance = self._predicted(X, self._moments) if return_std else (self._predicted(X, Model.mean), None)
         if self._target_scaling is not None:
             mean = np.asarray(self._target_scaling.undo(mean))
-        if variance is not None and isinstance(self.likelihood_, Gaussian):  # whose own variance is one for all
-            variance = variance - float(np.asarray(self.likelihood_.dispersion))
-        if variance is not None:
-            variance = variance * np.square(self._unit) + (0.0 if self.noise_ is None else np.square(self.noise_))
         mean = (mean[:, 0] if self._flat else mean).astype(self._dtype)
         if variance is None:
             return mean
-        return mean, np.sqrt(variance[:, 0] if self._flat else variance).astype(self._dtype)
+        deviation = np.sqrt(variance) * self._unit
+        return mean, (deviation[:, 0] if self._flat else deviation).astype(self._dtype)
+
+    def _moments(self, model: Model, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance on the scale of training."""
+        mean, variance = model.moments(x)
+        if not isinstance(self.likelihood_, Gaussian):
+            return mean, variance
+        dispersion = float(np.asarray(self.likelihood_.dispersion))
+        noise = np.square((0.0 if self.noise_ is None else self.noise_) / self._unit)
+        h: Any = 0.0
+        if self._seen is not None:
+            if self._leverages is None:  # when it is asked for, since it takes longer than a prediction
+                self._leverages = Leverages(self.network_, self.params_, Seen(*self._seen), dispersion)
+            noise, h = self._leverages.noise, self._leverages(self._prepared(x))
+        return mean, np.maximum(variance - dispersion, 0) + noise * (1 + h)
+
+    def __getstate__(self) -> Any:
+        """What predictions need, without what they have found out of it."""
+        return super().__getstate__() | ({"_leverages": None} if hasattr(self, "_leverages") else {})
 
     def predict_interval(self, X: Any, coverage: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
         """The lower and the upper ends, each `(n,)` or `(n, K)`, of intervals that hold a share of new targets.

@@ -1,6 +1,7 @@
 """Posteriors against Bayesian linear regression, dense matrices, numerical integrals; and as a part of models."""
 
 import inspect
+import itertools
 import warnings
 
 import jax
@@ -207,6 +208,20 @@ def test_members_have_their_own_and_a_file_keeps_them(structure, key, tmp_path):
         Model(NETWORK, GAUSSIAN, params, posterior=posterior).check()
 
 
+def test_members_may_have_bases_of_several_ranks(key):
+    """Fewer examples than weights: a member whose weights are 0 has fewer gradients that differ."""
+    params, x, y = trained(key, n=4)
+    both = jax.tree.map(lambda leaf: jnp.stack([leaf, 0 * leaf]), params)
+    with pytest.warns(laplace.NotConvergedWarning):
+        posterior = laplace.fit(NETWORK, GAUSSIAN, both, x, y, weight_decay=1.0, noise=0.1)
+    assert posterior.basis.values.shape[-1] > np.count_nonzero(posterior.basis.values[1])
+    for m in range(2):
+        own = jax.tree.map(lambda leaf, m=m: leaf[m], both)
+        one = jax.tree.map(lambda leaf, m=m: leaf[m], posterior)
+        expected = 0.1 * dense("full", own, x, 1.0, GAUSSIAN)
+        np.testing.assert_allclose(one.covariance(jnp.eye(len(expected))), expected, rtol=0, atol=1e-12)
+
+
 # --- what is refused
 
 
@@ -259,6 +274,30 @@ def test_training_by_evidence_on_the_noisy_sine():
     assert float(alpha) == pytest.approx(float(model.posterior.effective_weights[0]) / (flat @ flat), rel=5e-3)
 
 
+@pytest.mark.parametrize("activation", ["tanh", "logistic"])
+def test_minima_that_are_one_another_with_neurons_traded_are_counted(activation, key):
+    """All orders and signs of the neurons that are different weights; the twins, 0 and 3, keep their signs."""
+    network = jnn.mlp([1, 4, 2, 1], activation)
+    own = {"W": np.array([[2.0, -1, 0.5, 2]]), "b": np.array([0.1, 2, -1, 0.1])}
+    params = (own, {"W": np.array([[3.0, 1], [-2, 2], [1, 1], [3, 1]]), "b": np.array([1.0, -1])})
+    params += ({"W": np.array([[2.0], [-3]]), "b": np.zeros(1)},)
+    x = np.linspace(-1, 1, 50)[:, None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", laplace.NotConvergedWarning)
+        posterior = laplace.fit(network, GAUSSIAN, params, x, np.sin(x), weight_decay=0.1, noise=1e-4)
+    signs = [1, -1] if activation == "tanh" else [1]
+    first = {
+        tuple(tuple(sign * v for v in (own["W"][0, n], own["b"][n])) for n, sign in zip(order, flips, strict=True))
+        for order in itertools.permutations(range(4))
+        for flips in itertools.product(signs, repeat=4)
+        if all(sign == 1 for n, sign in zip(order, flips, strict=True) if n in (0, 3))
+    }
+    found = itertools.product(first, itertools.permutations(range(2)), itertools.product(signs, repeat=2))
+    assert laplace._log_count(network, params, posterior) == pytest.approx(np.log(len(list(found))))
+    network, same = jnn.networks.as_dag(network, params)
+    assert laplace._log_count(network, same, posterior) == 0
+
+
 # --- covariances over samples
 
 
@@ -284,6 +323,30 @@ def test_covariances_of_a_linear_model_are_those_of_regression():
     )
     row = np.array([1.0, 2.0, 1.0])
     np.testing.assert_allclose(of, [[row @ expected @ row]], rtol=1e-10)
+
+
+def test_hc3_is_that_of_statsmodels():
+    """Made by statsmodels 0.15.0: `OLS(y, np.c_[x, np.ones(12)]).fit().get_robustcov_results("HC3").cov_params()`."""
+    x = np.cos(np.arange(1, 25)).reshape(12, 2)
+    y = x[:, 0] + (0.2 + np.abs(x[:, 1])) * np.sin(3 * np.arange(1, 13))
+    w = np.linalg.lstsq(np.c_[x, np.ones(12)], y, rcond=None)[0]
+    params = ({"W": jnp.asarray(w[:2, None]), "b": jnp.asarray(w[2:])},)
+    found = {
+        kind: laplace.sampling_covariance(jnn.mlp([2, 1]), GAUSSIAN, params, x, y[:, None], weight_decay=0.0, kind=kind)
+        for kind in ("observed", "hc3")
+    }
+    hc3 = [
+        [0.09236545227235736, -0.04260747227045238, -0.03838358014190417],
+        [-0.04260747227045238, 0.22519556953536773, 0.0032876897300180953],
+        [-0.03838358014190417, 0.003287689730018091, 0.06213927599820206],
+    ]
+    usual = [  # .cov_params() of the fit itself
+        [0.13321537016354576, -0.06418649696965988, 0.0028784259812729565],
+        [-0.06418649696965988, 0.13591950391273303, 0.0036758843332518262],
+        [0.0028784259812729565, 0.0036758843332518262, 0.04974011323925229],
+    ]
+    np.testing.assert_allclose(found["hc3"], hc3, rtol=1e-10)
+    np.testing.assert_allclose(found["observed"], usual, rtol=1e-10)
 
 
 def test_covariances_need_a_minimum(key):
