@@ -54,7 +54,7 @@ class Seen(NamedTuple):
 
 
 class Leverages:
-    """h of an ensemble, and the noise that residuals of examples held out then tell of.
+    """h of an ensemble, and which part of the variance of residuals of examples held out is noise.
 
     Everything is computed in float64 on the host: that k(S, S) is nearly singular is what it is about.
     """
@@ -83,7 +83,8 @@ class Leverages:
         log_likelihoods -= 0.5 * np.sum(np.log1p(h), axis=(1, 2))
         chosen = np.argmax(log_likelihoods >= log_likelihoods.max() - AGAINST)
         self.weight_decay: float = float(decays[chosen])
-        self.noise: Float[np.ndarray, "K"] = noises[chosen]
+        # σ² over the mean of r²: a ratio hardly depends on which examples were kept.
+        self.noise_share: Float[np.ndarray, "K"] = noises[chosen] / np.maximum(np.mean(square, axis=1), TINY)
 
     def __call__(self, z: np.ndarray) -> Float[np.ndarray, "n K"]:
         """h(x), the members' mean."""

@@ -153,23 +153,24 @@ class MLPRegressor(RegressorMixin, MLP):
         deviation = np.sqrt(variance) * self._unit
         return mean, (deviation[:, 0] if self._flat else deviation).astype(self._dtype)
 
-    def _moments(self, model: Model, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _moments(self, model: Model, x: np.ndarray) -> tuple[Any, Any]:
         """Mean and variance on the scale of training."""
         mean, variance = model.moments(x)
         if not isinstance(self.likelihood_, Gaussian):
             return mean, variance
         dispersion = float(np.asarray(self.likelihood_.dispersion))
-        noise = np.square((0.0 if self.noise_ is None else self.noise_) / self._unit)
-        h: Any = 0.0
+        noise: Any = 0.0 if self.noise_ is None else np.square(self.noise_ / self._unit)
         if self._seen is not None:
             if self._leverages is None:  # when it is asked for, since it takes longer than a prediction
-                self._leverages = Leverages(self.network_, self.params_, Seen(*self._seen), dispersion)
-            noise, h = self._leverages.noise, self._leverages(self._prepared(x))
-        return mean, np.maximum(variance - dispersion, 0) + noise * (1 + h)
+                seen = Seen(*self._seen)  # type: ignore[arg-type]  (its fields)
+                self._leverages = Leverages(self.network_, self.params_, seen, dispersion)
+            noise = noise * self._leverages.noise_share * (1 + self._leverages(self._prepared(x)))
+        return mean, np.maximum(variance - dispersion, 0) + noise
 
     def __getstate__(self) -> Any:
         """What predictions need, without what they have found out of it."""
-        return super().__getstate__() | ({"_leverages": None} if hasattr(self, "_leverages") else {})
+        state: Any = super().__getstate__()
+        return state | ({"_leverages": None} if hasattr(self, "_leverages") else {})
 
     def predict_interval(self, X: Any, coverage: float = 0.9) -> tuple[np.ndarray, np.ndarray]:
         """The lower and the upper ends, each `(n,)` or `(n, K)`, of intervals that hold a share of new targets.

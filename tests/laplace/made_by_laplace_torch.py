@@ -11,9 +11,9 @@ import itertools
 import json
 
 import numpy as np
-import torch  # pyright: ignore[reportMissingImports]
-from laplace import Laplace  # pyright: ignore[reportMissingImports]
-from torch import nn  # pyright: ignore[reportMissingImports]
+import torch  # pyright: ignore
+from laplace import Laplace  # pyright: ignore
+from torch import nn  # pyright: ignore
 
 SIZES = (2, 3, 2)
 PRIOR_PRECISION, SIGMA = 0.7, 0.3

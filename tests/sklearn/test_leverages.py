@@ -54,7 +54,7 @@ def test_h_and_noise_are_those_of_dense_matrices(key):
         likelihoods.append(-0.5 * np.sum(squares / variance + np.log(variance)))
     smallest = next(n for n, value in enumerate(likelihoods) if value >= max(likelihoods) - 2)
     assert found.weight_decay == pytest.approx(DECAYS[smallest] * dispersion)
-    np.testing.assert_allclose(found.noise, noises[smallest], rtol=1e-9)
+    np.testing.assert_allclose(found.noise_share, noises[smallest] / np.mean(squares, axis=0), rtol=1e-9)
 
 
 def test_a_part_stands_for_all_examples():
