@@ -55,6 +55,7 @@ def measure(examples: Examples, folds: int, repeats: int = 1, **parameters: int)
         intervals = [model.predict_interval(new.x, asked) for asked in ASKED]
         mean, deviation = model.predict(new.x, return_std=True)
         spread = np.asarray(model.as_model().member_means(new.x))[:, :, 0].var(axis=0)
+        assert model.noise_ is not None  # its likelihood is Gaussian by default
         alone = np.sqrt(spread + model.noise_[0] ** 2)
         found.append(
             Measured(

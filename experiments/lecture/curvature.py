@@ -18,6 +18,7 @@ from experiments import datasets, drawing, statistics
 from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict
 from jnn import Model, curvature, ensembles, laplace, objectives
 from jnn.likelihoods import Gaussian
+from jnn.sklearn import MLPRegressor
 
 GAUSSIAN = Gaussian()
 
@@ -168,7 +169,7 @@ def wave(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 STRUCTURES = ("last_layer", "diagonal", "kronecker", "full")
-WAYS = ("σ alone", *STRUCTURES, "ensemble", "ensemble, leverages")
+WAYS = ("σ alone", *STRUCTURES, "ensemble", "ensemble, leverages", "MLPRegressor")
 
 
 def in_the_gap(effort: Effort, session: Session) -> dict[str, np.ndarray]:
@@ -209,6 +210,7 @@ def in_the_gap(effort: Effort, session: Session) -> dict[str, np.ndarray]:
         held_out = _held_out_noise(trained, x, y)
         predictions["ensemble"] = _fixed(trained.model, held_out)
         predictions["ensemble, leverages"] = with_leverages.moments
+        predictions["MLPRegressor"] = _of_the_regressor(MLPRegressor(random_state=seed).fit(x, y[:, 0]))
         for way, predict in predictions.items():
             found[way].append([_scores(predict(z), t) for z, t in parts])
     return {way: np.array(values, float) for way, values in found.items()}
@@ -220,6 +222,14 @@ def _fixed(model: Model, noise: float) -> Any:
     def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         means = np.asarray(model.member_means(x)) if model.members else np.asarray(model.mean(x))[None]
         return means.mean(axis=0), noise + means.var(axis=0)
+
+    return moments
+
+
+def _of_the_regressor(model: MLPRegressor) -> Any:
+    def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mean, deviation = model.predict(x, return_std=True)
+        return mean[:, None], np.square(deviation)[:, None]
 
     return moments
 
@@ -306,7 +316,7 @@ def run(session: Session) -> Outcome:
             nearer(training),
             by_itself(by_evidence),
             widen(gap, ("full", "kronecker"), 0.7, "Laplace's posteriors"),
-            widen(gap, ("ensemble, leverages",), 0.65, "Leverages"),
+            widen(gap, ("ensemble, leverages", "MLPRegressor"), 0.65, "Leverages"),
             robust(uneven),
         ],
         tables=[_training_table(training), _gap_table(gap), _uneven_table(uneven)],

@@ -27,8 +27,8 @@ from jnn.networks import Layered, Params
 
 DECAYS = np.logspace(-3, 4, 15)
 """γ is one of these: the smallest, so that h is the largest, against which examples held out do not speak."""
-AGAINST = 2.0
-"""They do when their likelihood is that much below that of the likeliest γ, in nats: as a test at 5% would."""
+AGAINST = 1.0
+"""They do when their log-likelihood is that much below that of the likeliest γ: a parameter's worth (Akaike, 1974)."""
 MOST = 512
 """Of more examples, or examples times outputs, as many drawn at random stand for all."""
 TINY = np.finfo(np.float64).tiny
