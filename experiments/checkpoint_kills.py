@@ -187,8 +187,8 @@ def filling_up(checkpoint: Any) -> Any:
 
 def full_disk(folder: Path) -> str:
     """The error of a training whose disk is full; it went on to the undisturbed result when there was room again."""
-    expected, *_ = undisturbed("network", folder / "whole", 60.0)
-    place = folder / "full"
+    ended(begun(TRAININGS["network"], folder / "whole", 60.0))
+    expected, place = outcome(folder / "whole"), folder / "full"
     ended(begun(filling_up, place, 0.0))
     limited = place.with_suffix(".error")
     error = limited.read_text().splitlines()[0]

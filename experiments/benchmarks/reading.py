@@ -195,7 +195,7 @@ def interruptions(folder: Path) -> None:
 def checkpoints(folder: Path, rounds: int) -> None:
     """What one a minute costs."""
     x, y = (np.load(folder / f"{name}.npy")[:50_000] for name in "xy")
-    epochs = 30
+    epochs = 200
 
     def run(kept: bool) -> Callable[[int], float]:
         def once(seed: int) -> float:
