@@ -5,7 +5,8 @@
 100 columns of float32, as a memory map and in Parquet, in the page cache. In turn:
 
 - rows: the reader of `jnn.fit` alone, mini-batches of 1,000 rows in random order, beside NumPy's own indexing of an
-  array in memory, and beside pyarrow reading the same groups of rows in their order.
+  array in memory, and beside pyarrow reading the same groups of rows in their order. Processor time is what a busy
+  machine disturbs least.
 - memory: a process trains on a file four times as large as its limit, which the system enforces (RLIMIT_DATA: memory of
   the process's own; pages of a mapped file can be taken back at any time).
 - speed: training from disk beside training from memory, seconds an epoch.
@@ -32,6 +33,7 @@ import numpy as np
 import jnn
 from experiments.benchmarks.timing import in_turn, quartiles
 from jnn.training.program import Examples, Program
+from jnn.training.splitting import shuffled
 from jnn.training.streaming import Source
 
 COLUMNS, BATCH, GROUP = 100, 1000, 10_000
@@ -57,6 +59,12 @@ def write(folder: Path, rows: int) -> None:
     )
 
 
+def few(folder: Path, rows: int) -> Path:
+    """A folder with at most so many rows."""
+    write(folder / str(rows), min(rows, len(np.load(folder / "y.npy"))))
+    return folder / str(rows)
+
+
 def opened(folder: Path, way: str, memory: int = 2**26) -> tuple[Any, Any]:
     """Inputs and targets, as users open them."""
     if way == "memory map":
@@ -78,8 +86,11 @@ def batches(x: Any, y: Any, order: np.ndarray, begin: int = 0) -> Iterator[np.nd
 
 def in_order(x: Any, key: Any, epoch: int) -> np.ndarray:
     """The order of an epoch, as `fit` has it: a function of key and epoch."""
-    order = np.asarray(jax.random.permutation(jax.random.fold_in(key, epoch), len(x)))
+    order = np.asarray(_order(jax.random.fold_in(key, epoch), len(x)))
     return x.shuffled(order) if isinstance(x, jnn.data.OnDisk) else order
+
+
+_order = jax.jit(lambda key, count: shuffled(key, count, count), static_argnums=1)
 
 
 def seconds(run: Callable[[], Any]) -> float:
@@ -94,25 +105,29 @@ def rows(folder: Path, rounds: int) -> None:
 
     whole, key = np.load(folder / "x.npy"), jax.random.key(0)
 
-    def read(x: Any, y: Any) -> Callable[[int], float]:
-        return lambda seed: seconds(lambda: [b[0, 0] for b in batches(x, y, in_order(x, key, seed))])
+    def both(run: Callable[[], Any]) -> tuple[float, float]:
+        start = time.process_time()
+        return seconds(run), time.process_time() - start
 
-    def numpy(seed: int) -> float:
+    def read(x: Any, y: Any) -> Callable[[int], tuple[float, float]]:
+        return lambda seed: both(lambda: [b[0, 0] for b in batches(x, y, in_order(x, key, seed))])
+
+    def numpy(seed: int) -> tuple[float, float]:
         order = np.random.default_rng(seed).permutation(len(whole))
-        return seconds(lambda: [whole[order[first : first + BATCH]] for first in range(0, len(order), BATCH)])
+        return both(lambda: [whole[order[first : first + BATCH]] for first in range(0, len(order), BATCH)])
 
-    def pyarrow_alone(seed: int) -> float:
+    def pyarrow_alone(seed: int) -> tuple[float, float]:
         file = pyarrow.parquet.ParquetFile(folder / "rows.parquet", memory_map=True)
-        return seconds(lambda: [file.read_row_group(number) for number in range(file.num_row_groups)])
+        return both(lambda: [file.read_row_group(number) for number in range(file.num_row_groups)])
 
     contestants = {way: read(*opened(folder, way)) for way in WAYS}
     contestants |= {"NumPy, in memory": numpy, "pyarrow alone, in order": pyarrow_alone}
     for contestant in contestants.values():
         contestant(0)
     for name, took in in_turn(contestants, rounds, _failed, ArithmeticError).items():
-        speeds = quartiles([len(whole) / each / 1000 for each in took])
-        print(f"rows           {name:24} {speeds.median:8,.0f} thousand rows a second "
-              f"({speeds.low:,.0f} to {speeds.high:,.0f})", flush=True)  # fmt: skip
+        walls, used = (quartiles([len(whole) / each / 1000 for each in times]) for times in zip(*took, strict=True))
+        print(f"rows           {name:24} {walls.median:8,.0f} thousand rows a second ({walls.low:,.0f} to "
+              f"{walls.high:,.0f}), {used.median:,.0f} a second of processor time", flush=True)  # fmt: skip
 
 
 def _failed(name: str, why: Exception) -> None:
@@ -120,9 +135,10 @@ def _failed(name: str, why: Exception) -> None:
 
 
 def train(x: Any, y: Any, epochs: int, **more: Any) -> Any:
-    """A classifier of 100-100-2."""
+    """A classifier of 100-100-2, or with other numbers of hidden neurons."""
+    network = jnn.mlp([COLUMNS, *more.pop("hidden", (100,)), 2])
     settings = {"key": jax.random.key(1), "epochs": epochs, "batch_size": BATCH, "optimizer": jnn.adam()}
-    return jnn.fit(jnn.mlp([COLUMNS, 100, 2]), jnn.likelihoods.Categorical(), x, y, **settings | more)
+    return jnn.fit(network, jnn.likelihoods.Categorical(), x, y, **settings | more)
 
 
 def limited(folder: Path, way: str, limit: int) -> None:
@@ -150,7 +166,13 @@ def memory(folder: Path) -> None:
 
 
 def speed(folder: Path, rounds: int) -> None:
-    """Seconds an epoch, without what comes before the first."""
+    """Seconds an epoch, without what comes before the first: of a small network and one that has more to do."""
+    folder = few(folder, 200_000)
+    for hidden in ((100,), (500, 500)):
+        one_speed(folder, rounds, hidden)
+
+
+def one_speed(folder: Path, rounds: int, hidden: tuple[int, ...]) -> None:
     epochs = 3
     whole = tuple(np.load(folder / f"{name}.npy") for name in "xy")
     given: dict[str, tuple[Any, Any, dict[str, Any]]] = {"memory": (*whole, {})}
@@ -158,7 +180,7 @@ def speed(folder: Path, rounds: int) -> None:
 
     def epoch(x: Any, y: Any, more: dict[str, Any]) -> Callable[[int], float]:
         def run(seed: int) -> float:
-            once, more_often = (seconds(lambda n=n: train(x, y, n, **more)) for n in (1, 1 + epochs))
+            once, more_often = (seconds(lambda n=n: train(x, y, n, hidden=hidden, **more)) for n in (1, 1 + epochs))
             return (more_often - once) / epochs
 
         return run
@@ -169,14 +191,14 @@ def speed(folder: Path, rounds: int) -> None:
     took = in_turn(contestants, rounds, _failed, ArithmeticError)
     for way, found in took.items():
         shares = quartiles([ours / theirs for ours, theirs in zip(took["memory"], found, strict=True)])
-        print(f"speed          {way:24} {quartiles(found).median:8.3f} s an epoch, {100 * shares.median:.0f} % of the "
+        label = f"{way}, {'-'.join(map(str, hidden))}"
+        print(f"speed          {label:24} {quartiles(found).median:8.3f} s an epoch, {100 * shares.median:.0f} % of the "
               f"speed from memory ({100 * shares.low:.0f} to {100 * shares.high:.0f})", flush=True)  # fmt: skip
 
 
 def interruptions(folder: Path) -> None:
     """Exact at 100 random places."""
-    rows = len(np.load(folder / "y.npy"))
-    write(folder := folder / "few", min(rows, 100_000))
+    folder = few(folder, 100_000)
     rng, key, exact = np.random.default_rng(0), jax.random.key(2), 0
     for way in WAYS:
         for epoch in range(5):
