@@ -192,8 +192,8 @@ def one_speed(folder: Path, rounds: int, hidden: tuple[int, ...]) -> None:
     for way, found in took.items():
         shares = quartiles([ours / theirs for ours, theirs in zip(took["memory"], found, strict=True)])
         label = f"{way}, {'-'.join(map(str, hidden))}"
-        print(f"speed          {label:24} {quartiles(found).median:8.3f} s an epoch, {100 * shares.median:.0f} % of the "
-              f"speed from memory ({100 * shares.low:.0f} to {100 * shares.high:.0f})", flush=True)  # fmt: skip
+        print(f"speed          {label:24} {quartiles(found).median:8.3f} s an epoch, {100 * shares.median:.0f} % of "
+              f"the speed from memory ({100 * shares.low:.0f} to {100 * shares.high:.0f})", flush=True)  # fmt: skip
 
 
 def interruptions(folder: Path) -> None:
