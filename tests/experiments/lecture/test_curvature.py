@@ -25,13 +25,18 @@ def test_verdicts_can_fail() -> None:
     assert not curvature.widen(found | {"full": narrow}, ("full", "kronecker"), 0.7, "").holds
     assert curvature.robust({"hc3": np.full((100, 2), 0.94)}).holds
     assert not curvature.robust({"hc3": np.full((100, 2), 0.8)}).holds
+    decays, seconds = np.ones((4, 2)), np.ones((4, 2))
+    better, worse = np.array([[0.7, 0.8]] * 4), np.array([[0.9, 0.8]] * 4)
+    better[0, 0], worse[0, 0] = 0.71, 0.91
+    assert curvature.as_well(curvature.Choices(decays, better, seconds, 30, 10)).holds
+    assert not curvature.as_well(curvature.Choices(decays, worse, seconds, 30, 10)).holds
     assert not curvature.nearer([(0, 1.0, 3, 0.1), (9, 0.1, 1, 0.09)]).holds
 
 
 @pytest.mark.slow
 def test_a_tiny_run() -> None:
     outcome = curvature.run(Session(size="tiny"))
-    assert len(outcome.verdicts) == 6
+    assert len(outcome.verdicts) == 7
     assert all(len(table.rows) > 1 for table in outcome.tables)
 
 
