@@ -15,9 +15,10 @@ weights and weight decay:
 
 import argparse
 import concurrent.futures
+import functools
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,12 +29,14 @@ from jax.flatten_util import ravel_pytree
 
 import jnn
 from jnn import likelihoods
-from jnn.activations import ACTIVATIONS
+from jnn.activations import ACTIVATIONS, Activation
 from jnn.networks import Network
 
 EXAMPLES = 16
 FLOAT64_BOUND = 1e-12
 FLOAT32_ULPS = 4.0
+QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+"""Each program runs a few times for a millisecond: XLA is to take no trouble over it."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ INPUTS, HIDDEN, OUTPUTS = 3, 5, 4
 """The same for all: what is not compiled as a whole is compiled once for each operation and shape."""
 
 
-def build(name: str, activation: str) -> Network:
+def build(name: str, activation: str | Activation) -> Network:
     """The network of the given name, with the given activation."""
     if name == "linear":
         return jnn.mlp([INPUTS, OUTPUTS])
@@ -120,22 +123,46 @@ def cases(quick: bool = False) -> Iterator[Case]:
 
 def measure(case: Case, seed: int = 0, order: int = 1) -> Errors:
     """The errors of one case's hand-written derivatives; runs in float64 and float32 whatever the configuration."""
+    evaluate = functools.partial(EVALUATE[order], case.network, case.likelihood)
+    compiles = order == 2 or case.name.startswith("general, sweep")
     with jax.enable_x64(True):
-        keys = jax.random.split(jax.random.key(seed), 4)
-        # Values that float32 holds, so that both precisions see the same problem.
-        params = case.network.init(keys[0], bias=0.1, dtype=jnp.float32)
-        x = jax.random.normal(keys[1], (EXAMPLES, case.network.inputs), jnp.float32)
-        spread = jax.random.normal(keys[2], (EXAMPLES, case.network.outputs), jnp.float32)
-        y = case.likelihood.sample(keys[3], spread)
-        if case.name.endswith("one-hot"):
-            y = jax.nn.one_hot(y, case.network.outputs, dtype=jnp.float32)
-        weights = jnp.linspace(0.5, 2, EXAMPLES, dtype=jnp.float32)
-        evaluate = {1: _gradients, 2: _second_derivatives}[order]
-        if order == 2 or case.name.startswith("general, sweep"):
-            evaluate = jax.jit(evaluate, static_argnums=(0, 1))
-        single = evaluate(case.network, case.likelihood, params, x, y, weights)
-        double = evaluate(case.network, case.likelihood, *jax.tree.map(_widen, (params, x, y, weights)))
-        return _compare(jax.device_get(single), jax.device_get(double))
+        return _measured(jax.jit(evaluate) if compiles else evaluate, case, seed)
+
+
+def measure_together(cases: list[Case], order: int) -> list[Errors]:
+    """Those of cases that differ in the activation alone, by one program for them all: what takes time is compiling."""
+    found = []
+
+    def evaluate(number: jax.Array, *data: Any) -> Any:
+        def choose(rules: list[Any]) -> Any:
+            return lambda a: jax.lax.switch(number, rules, a)
+
+        activations = [ACTIVATIONS[case.activation] for case in cases]
+        rules = ([getattr(h, rule) for h in activations] for rule in ("h", "derivative", "second_derivative"))
+        h, first, second = map(choose, rules)
+        network = build(cases[0].name.split(" / ")[0], Activation("any", h, first, second=second))
+        return EVALUATE[order](network, cases[0].likelihood, *data)
+
+    with jax.enable_x64(True):
+        compiled = jax.jit(evaluate, compiler_options=QUICKLY)
+        for number, case in enumerate(cases):
+            found.append(_measured(functools.partial(compiled, number), case, 0))
+    return found
+
+
+def _measured(evaluate: Callable[..., Any], case: Case, seed: int) -> Errors:
+    keys = jax.random.split(jax.random.key(seed), 4)
+    # Values that float32 holds, so that both precisions see the same problem.
+    params = case.network.init(keys[0], bias=0.1, dtype=jnp.float32)
+    x = jax.random.normal(keys[1], (EXAMPLES, case.network.inputs), jnp.float32)
+    spread = jax.random.normal(keys[2], (EXAMPLES, case.network.outputs), jnp.float32)
+    y = case.likelihood.sample(keys[3], spread)
+    if case.name.endswith("one-hot"):
+        y = jax.nn.one_hot(y, case.network.outputs, dtype=jnp.float32)
+    weights = jnp.linspace(0.5, 2, EXAMPLES, dtype=jnp.float32)
+    single = evaluate(params, x, y, weights)
+    double = evaluate(*jax.tree.map(_widen, (params, x, y, weights)))
+    return _compare(jax.device_get(single), jax.device_get(double))
 
 
 def _widen(array: jax.Array) -> jax.Array:
@@ -186,6 +213,9 @@ def _second_derivatives(network: Network, likelihood: Any, params: Any, x: Any, 
     ]
 
 
+EVALUATE = {1: _gradients, 2: _second_derivatives}
+
+
 def _compare(single: Any, double: Any) -> Errors:
     """The worst leaf, the loss value counted as one; a leaf's float32 error is its largest in all pairs of one form."""
     worst64 = 0.0
@@ -227,19 +257,16 @@ def report(every: list[Case], order: int) -> None:
     title = f"order {order}: network / likelihood"
     print(f"{title:44}{'float64':>10}  {'float32 by hand':>15}  {'autodiff':>8}  of bound  worst for")
     everything: list[Errors] = []
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # what takes time is compiling
-        for name, group in itertools.groupby(every, key=lambda case: case.name):
-            row = list(group)
-            results = list(zip(row, pool.map(lambda case: measure(case, order=order), row), strict=True))
-            case, errors = max(results, key=lambda pair: pair[1].excess)
-            everything += [e for _, e in results]
+    groups = [list(group) for _, group in itertools.groupby(every, key=lambda case: case.name)]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for group, results in zip(groups, pool.map(lambda group: measure_together(group, order), groups), strict=True):
+            case, errors = max(zip(group, results, strict=True), key=lambda pair: pair[1].excess)
+            everything += results
             print(
-                f"{name:44}{max(e.float64 for _, e in results):10.1e}  {errors.by_hand:10.2f} ulps  "
+                f"{case.name:44}{max(e.float64 for e in results):10.1e}  {errors.by_hand:10.2f} ulps  "
                 f"{errors.autodiff:8.2f}  {errors.excess:8.0%}  {case.activation}",
                 flush=True,
             )
-            # No program is used again, and a process may map only so many pieces of memory: some 500 programs' worth.
-            jax.clear_caches()
     right = sum(e.float64 <= FLOAT64_BOUND and e.excess <= 1 for e in everything)
     print(
         f"{len(everything)} cases, {right} within bounds; worst: {max(e.float64 for e in everything):.1e} relative in "

@@ -36,7 +36,7 @@ def test_verdicts_can_fail() -> None:
 @pytest.mark.slow
 def test_a_tiny_run() -> None:
     outcome = curvature.run(Session(size="tiny"))
-    assert len(outcome.verdicts) == 7
+    assert len(outcome.verdicts) == 8
     assert all(len(table.rows) > 1 for table in outcome.tables)
 
 
