@@ -158,7 +158,7 @@ def sines(effort: Effort, session: Session) -> Sines:
 
 # --- evidence, or cross-validation
 
-DECAYS = np.logspace(-2, 3, 6)
+DECAYS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 
 
 @dataclass(frozen=True)
@@ -203,8 +203,8 @@ def choices(effort: Effort, session: Session) -> Choices:
             row.append((decay, np.sqrt(np.mean(away**2)), seconds))
         if split >= 0:  # the first one compiled
             found.append(row)
-    sizes = (part.x.shape[1] for part in (data.train, data.test))
-    return Choices(*np.moveaxis(np.array(found, float).reshape(-1, 2, 3), 2, 0), *sizes)
+    decay, error, seconds = np.moveaxis(np.array(found, float).reshape(-1, 2, 3), 2, 0)
+    return Choices(decay, error, seconds, data.train.x.shape[1], data.test.x.shape[1])
 
 
 # --- a gap in the data
