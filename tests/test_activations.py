@@ -299,6 +299,8 @@ def test_gradient_passes():
     assert [name for name, f in ACTIVATIONS.items() if not f.gradient_passes] == ["step"]
     assert not get((jnp.sign, jnp.zeros_like)).gradient_passes
     assert not get((jnp.floor, lambda a: 0 * a)).gradient_passes
+    on_the_left = get((lambda a: jnp.minimum(a, 0), lambda a: jnp.where(a < 0, jnp.ones_like(a), jnp.zeros_like(a))))
+    assert on_the_left.gradient_passes
     assert get((jnp.sin, jnp.cos)).gradient_passes
     assert get((lambda a: jnp.maximum(a - 50, 0), lambda a: (a > 50) * 1.0)).gradient_passes
 

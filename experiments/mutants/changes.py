@@ -22,6 +22,11 @@ TWINS = {one: other for pair in PAIRS for one, other in (pair.split(), pair.spli
 """Functions that are mistaken for each other."""
 UNORDERED = {"isinstance", "issubclass", "hasattr", "getattr", "cast", "replace", "partial", "zip", "setattr", *TWINS}
 """Functions whose two arguments nobody swaps, or which do not mind."""
+FORGOTTEN = {"cumsum", "negative", "softplus", "stop_gradient", "swapaxes", "tanh", "_where_biased", *TWINS} - {
+    "zeros",
+    "ones",
+}
+"""Functions that are left out of a formula."""
 HOW = {"stacklevel", "strict", "keepdims", "unroll", "precision", "compiler_options", "metadata", "repr", "copy"}
 """Arguments that only say how to compute."""
 
@@ -49,6 +54,10 @@ def of_node(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
     match node:
         case ast.BinOp(left, ast.Mult(), right):
             yield "factor", ast.BinOp(left, ast.Div(), right)
+        case ast.BinOp(left, ast.Sub(), right):
+            yield "sign", ast.BinOp(right, ast.Sub(), left)
+        case ast.BinOp(left, ast.Pow(), right):
+            yield "off by one", ast.BinOp(left, ast.Pow(), ast.BinOp(right, ast.Add(), ast.Constant(1)))
         case ast.BinOp(left, ast.FloorDiv(), right):
             yield "off by one", ast.BinOp(node, ast.Add(), ast.Constant(1))
         case ast.BinOp(left, ast.BitAnd() | ast.BitOr() | ast.Mod() | ast.BitXor(), right):
@@ -56,6 +65,7 @@ def of_node(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
             yield "dropped term", right
         case ast.AugAssign(target, ast.Add(), value):
             yield "sign", ast.AugAssign(target, ast.Sub(), value)
+            yield "dropped term", ast.Pass()
         case ast.UnaryOp(ast.Not() | ast.Invert(), operand):
             yield "condition", operand
         case ast.BoolOp(operator, values):
@@ -98,8 +108,11 @@ def of_call(node: ast.Call) -> Iterator[tuple[str, ast.AST]]:
         yield "another function", ast.Call(ast.Attribute(node.func.value, TWINS[name]), arguments, node.keywords)
     elif name in TWINS and isinstance(node.func, ast.Name):
         yield "another function", ast.Call(ast.Name(TWINS[name]), arguments, node.keywords)
-    if name in ("square", "abs", "negative", "stop_gradient", "cumsum") and len(arguments) == 1:
-        yield "dropped term", arguments[0]
+    if name in FORGOTTEN and arguments and not node.keywords:
+        yield "dropped call", arguments[0]
+    match node.func:
+        case ast.Attribute(ast.Subscript(ast.Attribute(base, "at")), "add" | "set" | "multiply"):
+            yield "dropped term", base
     if name == "where" and len(arguments) == 3:
         condition, yes, no = arguments
         yield "swapped", ast.Call(node.func, [condition, no, yes], node.keywords)
