@@ -45,7 +45,7 @@ class Moments(NamedTuple):
 
 SIZES = (1, 32, 1024, 16_384)
 """Numbers of rows that predictions are compiled for. More rows than the last are worked on one part after another, so
-that hidden layers stay small."""
+that hidden layers stay small; so are some thousands, which would fill only a small part of the last."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +172,8 @@ class Model:
         else:
             with np.errstate(over="ignore"):
                 z = np.asarray(z, self._dtype)
-            parts = [self._part(compute, z[n : n + SIZES[-1]], members) for n in range(0, max(len(z), 1), SIZES[-1])]
+            size = SIZES[-1] if len(z) > SIZES[-1] // 4 else SIZES[-2]
+            parts = [self._part(compute, z[n : n + size], members) for n in range(0, max(len(z), 1), size)]
             wide = x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else np.float64
 
         def shaped(y: Any, *others: Any) -> Any:

@@ -10,6 +10,7 @@ input's dtype.
 """
 
 import abc
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -383,6 +384,95 @@ class Encode(Transform):
     def undo(self, z: Num[Array | np.ndarray, "*batch k"]) -> Float[Array | np.ndarray, "*batch d"]:
         """Not defined: gaps and categories are gone."""
         raise NotImplementedError("gaps that were filled and rare categories do not come back")
+
+
+PIECES, MOST_PIECES, EXAMPLES_A_PIECE = 8, 64, 16
+"""Pieces of a column, at most; of all columns together, as they cost time like any other inputs; and how many examples
+are to lie in one, in the mean."""
+GAIN = 0.5
+"""Of a piece, whose own height is 1: they are many, and together as large as the column."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class Pieces(Transform):
+    """The columns, and beside them those of numbers in pieces: a function of one column can bend where examples are.
+
+        z_k = g_k (min(max(x_j, l_k), u_k) − c_k),   j the column that z_k reads
+
+    With l and u neighboring quantiles (or values, if there are few) and g = `GAIN` / (u − l): a ramp between the two,
+    level on either side, of zero mean. A network without them is slow to learn thresholds, which trees find at once.
+
+    >>> import numpy as np
+    >>> from jnn.transforms import Pieces
+    >>> x = np.repeat([[0.0], [1.0], [3.0]], 16, axis=0)
+    >>> Pieces.fit(x).apply(np.array([[0.0], [2.0]])).round(3).tolist()
+    [[0.0, -0.333, -0.167], [2.0, 0.167, 0.083]]
+
+    Source: Gorishniy, Rubachev, Babenko, "On embeddings for numerical features in tabular deep learning", NeurIPS 2022,
+    section 3.2, there as all that the network sees of the column.
+    """
+
+    low: Numbers  # l, (k,)
+    high: Numbers  # u, (k,)
+    gain: Numbers  # g, (k,)
+    center: Numbers  # c, (k,)
+    source: tuple[int, ...] = field(metadata={"static": True})  # j
+    columns: int = field(metadata={"static": True})  # d
+
+    @classmethod
+    def fit(
+        cls, x: Num[np.ndarray, "n d"], numbers: Bool[np.ndarray, "d"] | None = None, *, multiple_of: int = 1
+    ) -> "Pieces":
+        """Learn the quantiles of those columns that are `numbers` (all, by default) with three values or more.
+
+        Each gets equally many pieces, be it that some are level everywhere. More such are added until the number of
+        columns that come out is a `multiple_of`: then tables that differ in a category or two can share a program.
+        """
+        x = np.asarray(real_array(x, "x"), np.float64)
+        n, d = x.shape
+        wanted = np.flatnonzero(np.ones(d, bool) if numbers is None else np.asarray(numbers))
+        values = {int(j): found for j in wanted if len(found := np.unique(x[:, j])) > 2}
+        count = min(PIECES, n // EXAMPLES_A_PIECE, MOST_PIECES // max(len(values), 1))
+        made: list[tuple[int, float, float]] = []  # source, low, high
+        for j, found in values.items() if count > 1 else ():
+            inner = np.unique(np.quantile(x[:, j], np.linspace(0, 1, count + 1)))
+            edges = (found if len(found) <= count + 1 else inner).tolist()
+            edges += [edges[-1]] * (count + 1 - len(edges))
+            made += [(j, low, high) for low, high in itertools.pairwise(edges)]
+        made += [(0, 0.0, 0.0)] * (-(d + len(made)) % multiple_of)
+        if not made:
+            none = np.zeros(0)
+            return cls(none, none, none, none, (), d)
+        source, low, high = zip(*made, strict=True)
+        low, high = np.array(low), np.array(high)
+        gain = np.where(high > low, GAIN / np.where(high > low, high - low, 1.0), 0.0)
+        return cls(low, high, gain, np.clip(x[:, list(source)], low, high).mean(axis=0), source, d)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(d,)`."""
+        return (self.columns,)
+
+    def apply(self, x: Inputs) -> Float[Array | np.ndarray, "*batch k"]:
+        """x, and z beside it."""
+        xp = _library(x)
+        if x.ndim == 0 or x.shape[-1] != self.columns:
+            raise ValueError(f"expected x with {self.columns} columns, as the transform was fitted to; got {x.shape}")
+        own = _floating(x)
+        x = xp.asarray(x, own)
+        if not self.source:
+            return x
+        low, high, gain, center = (
+            xp.asarray(array, own).reshape((1,) * (x.ndim - 1) + (-1,))
+            for array in (self.low, self.high, self.gain, self.center)
+        )
+        pieces = gain * (xp.minimum(xp.maximum(x[..., np.array(self.source)], low), high) - center)
+        return xp.concatenate([x, pieces], axis=-1)
+
+    def undo(self, z: Num[Array | np.ndarray, "*batch k"]) -> Float[Array | np.ndarray, "*batch d"]:
+        """x, which is the first columns."""
+        return z[..., : self.columns]
 
 
 def _root(xp: Any, ratio: Any, sign: int) -> Any:

@@ -7,7 +7,7 @@ import pytest
 
 from jnn import dag, mlp
 from jnn.networks import as_dag
-from jnn.transforms import FREE, Clip, Squash, Standardize, Whiten, fold, fold_outputs
+from jnn.transforms import FREE, GAIN, MOST_PIECES, Clip, Pieces, Squash, Standardize, Whiten, fold, fold_outputs
 
 RNG = np.random.default_rng(8)
 # Correlated columns with means and scales of their own.
@@ -63,6 +63,44 @@ def test_no_weights_can_take_up_a_squash():
     # Under the tests jaxtyping raises before `fold` itself does.
     with pytest.raises(TypeError, match=r"Affine|expected an affine transform, .*; got Squash"):
         fold(Squash(np.array([3.0, 3.0])), network, network.init(jax.random.key(0)))
+
+
+# --- Pieces
+
+
+def test_pieces_are_ramps_between_quantiles_of_zero_mean():
+    x = np.stack([RNG.exponential(size=200), RNG.integers(0, 4, size=200), np.arange(200) % 2], axis=1)
+    t = Pieces.fit(x)
+    z = t.apply(x)
+    np.testing.assert_array_equal(z[:, :3], x)
+    # Eight for the first; three, and five without a slope, for the second; none for one that has two values only.
+    assert t.source == (0,) * 8 + (1,) * 8
+    octiles = np.percentile(x[:, 0], np.linspace(0, 100, 9))
+    new = np.linspace(-1, 8, 50)
+    for k, (low, high) in enumerate(zip([*octiles[:-1], 0, 1, 2], [*octiles[1:], 1, 2, 3], strict=True)):
+        own, column = (0, 3 + k) if k < 8 else (1, 3 + k)
+        ramp = np.interp(new, [low, high], [0, GAIN]) - np.interp(x[:, own], [low, high], [0, GAIN]).mean()
+        np.testing.assert_allclose(t.apply(np.stack([new] * 3, axis=1))[:, column], ramp, atol=1e-14)
+    assert (z[:, 14:] == 0).all()
+    assert np.abs(z[:, 3:].mean(axis=0)).max() < 1e-15
+    np.testing.assert_array_equal(t.undo(z), x)
+    np.testing.assert_array_equal(jax.jit(lambda t, x: t.apply(x))(t, x[0]), z[0])
+    with pytest.raises(ValueError, match="3 columns"):
+        t.apply(np.ones((4, 2)))
+
+
+def test_there_are_as_many_pieces_as_examples_and_columns_allow():
+    x = RNG.normal(size=(1000, 40))
+    assert Pieces.fit(x[:40, :1]).apply(x[:2, :1]).shape == (2, 3)  # 16 examples a piece
+    assert Pieces.fit(x[:20, :1]).apply(x[:2, :1]).shape == (2, 1)
+    assert len(Pieces.fit(x, np.arange(40) < 5).source) == 5 * 8
+    wide = Pieces.fit(x[:, :30])
+    assert set(wide.source) == set(range(30))
+    assert len(wide.source) <= MOST_PIECES
+    assert Pieces.fit(x).source == ()  # a piece for each would say what the column says
+    spare = Pieces.fit(x[:, :2], multiple_of=8)
+    assert spare.apply(x[:3, :2]).shape == (3, 24)
+    assert (spare.apply(x[:3, :2])[:, 18:] == 0).all()
 
 
 # --- Clip

@@ -24,7 +24,7 @@ from jnn.persistence import files
 from jnn.persistence.errors import PrecisionError, UnsupportedError
 from jnn.posterior import moves_means
 from jnn.tables import Table
-from jnn.transforms import Affine, Clip, Encode, Squash, Standardize, Transform
+from jnn.transforms import Affine, Clip, Encode, Pieces, Squash, Standardize, Transform
 
 OPSET, ML_OPSET = 20, 3
 """Of ONNX, the first with every activation's node; onnxruntime has it since 1.17. The other has operators for machine
@@ -266,6 +266,8 @@ def _applied(graph: _Graph, transform: Transform, x: str) -> str:
     if isinstance(transform, Squash):
         within, bound = graph.node("Div", x, _root(graph, transform, x, "Add")), np.asarray(transform.bound)
         return graph.node("Max", graph.node("Min", within, graph.rows(bound)), graph.rows(-bound))
+    if isinstance(transform, Pieces):
+        return _with_pieces(graph, transform, x)
     assert isinstance(transform, Affine)
     centered = graph.node("Sub", x, graph.rows(transform.mean))
     if isinstance(transform, Standardize):
@@ -282,6 +284,16 @@ def _encoded(graph: _Graph, transform: Encode, x: str) -> str:
     number = graph.constant(np.asarray(transform.number)[None], bool)
     known = graph.node("Where", number, x, one_hot)
     return graph.node("Where", graph.node("IsNaN", x), graph.rows(transform.missing), known)
+
+
+def _with_pieces(graph: _Graph, transform: Pieces, x: str) -> str:
+    """x, and beside it g (min(max(x, l), u) − c)."""
+    if not transform.source:
+        return x
+    z = graph.node("Gather", x, graph.constant(transform.source, np.int64), axis=-1)
+    z = graph.node("Min", graph.node("Max", z, graph.rows(transform.low)), graph.rows(transform.high))
+    z = graph.node("Mul", graph.node("Sub", z, graph.rows(transform.center)), graph.rows(transform.gain))
+    return graph.node("Concat", x, z, axis=-1)
 
 
 def _undone(graph: _Graph, transform: Transform, z: str) -> str:

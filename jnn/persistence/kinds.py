@@ -149,6 +149,7 @@ KINDS: Mapping[str, Kind] = {
     "squash": plain(transforms.Squash),
     "clip": plain(transforms.Clip),
     "encode": plain(transforms.Encode),
+    "pieces": plain(transforms.Pieces),
     "table": plain(tables.Table),
     "categories": plain(tables.Categories),
     "posterior": plain(posterior.Posterior),

@@ -24,7 +24,7 @@ from jnn import ensembles, tables, transforms
 from jnn.likelihoods import Likelihood
 from jnn.model import Model
 from jnn.networks import Params, mlp
-from jnn.sklearn import lbfgs
+from jnn.sklearn import lbfgs, linear
 from jnn.sklearn.files import Saved
 from jnn.sklearn.recipe import AUTO, Plan, make_plan
 from jnn.tables import Table
@@ -32,7 +32,7 @@ from jnn.training import Checkpoints, DivergenceWarning, FitResult
 from jnn.training.fingerprint import fingerprint
 from jnn.training.program import RUNNING
 from jnn.training.splitting import split
-from jnn.transforms import FREE, Affine, Clip, Encode, Squash, Standardize, Transform
+from jnn.transforms import FREE, Affine, Clip, Encode, Pieces, Squash, Standardize, Transform
 
 Role = Literal["first", "again", "part"]
 Weights = np.ndarray | None
@@ -218,6 +218,14 @@ class MLP(Saved, BaseEstimator):
                         data["validation"] = (self._prepared(own_x), *own)
                     result = self._by_gradients(plan, key, z, y, **data)
                 self._keep(result, plan, len(x))
+                if plan.validation == "folds":
+                    trained = [self.params_, self._last]
+                    plain = next((t.columns for t in self._transforms if isinstance(t, Pieces)), z.shape[1])
+                    data = {"z": z, "columns": plain, "y": y, "weights": weights, "rows": rows, "held_out": held_out}
+                    beside = linear.beside(self.network_, self.likelihood_, trained, **data)
+                    self.network_, (self.params_, self._last) = beside
+                self.params_ = self._in_units(self.params_, of="targets")
+                self._model = Model(self.network_, self.likelihood_, self.params_, self._transforms)
                 self._measure(z, y, held_out)
         if result.interruption is not None:  # so that a cross-validation stops, too
             raise KeyboardInterrupt(f"training was interrupted after {self.n_iter_} epochs; what was learned is kept")
@@ -226,10 +234,11 @@ class MLP(Saved, BaseEstimator):
         """Raise ValueError if what training goes on with is not what parameters ask for."""
         had = self.network_
         asked = mlp(had.sizes, plan.activation, shortcuts=bool(self.shortcuts))
+        beside = {0} if plan.validation == "folds" else set()  # what `linear.beside` adds
         pairs = {
             "hidden_layer_sizes": (plan.hidden, had.sizes[1:-1]),
             "activation": (asked.hidden_activations, had.hidden_activations),
-            "shortcuts": (asked.layers[-1].sources, had.layers[-1].sources),
+            "shortcuts": tuple({*n.layers[-1].sources} | beside for n in (asked, had)),
             "members": (plan.members, self.n_members_),
             "likelihood": (self.likelihood or self.likelihood_, self.likelihood_),
         }
@@ -273,7 +282,7 @@ class MLP(Saved, BaseEstimator):
 
     def _begin(self, x: np.ndarray, y: np.ndarray, weights: Weights, plan: Plan) -> None:
         """What is decided at the first call: scales of the inputs, the network."""
-        self._transforms = self._fitted_transforms(x, weights, plan.recipe and plan.members > 1 and is_classifier(self))
+        self._transforms = self._fitted_transforms(x, weights, plan.recipe and plan.members > 1)
         self._random = check_random_state(self.random_state)
         columns = x[:1].astype(np.float64)
         for transform in self._transforms:
@@ -285,8 +294,10 @@ class MLP(Saved, BaseEstimator):
         self.loss_curve_: list[float] = []
         self._stream: FitResult | None = None
 
-    def _fitted_transforms(self, x: np.ndarray, weights: Weights, squashes: bool) -> tuple[Transform, ...]:
-        """Squashing is for classes, which seldom depend on how far out outliers are, and for ensembles: no `coefs_`."""
+    def _fitted_transforms(self, x: np.ndarray, weights: Weights, ensemble: bool) -> tuple[Transform, ...]:
+        """For ensembles, which have no `coefs_`, columns in pieces; and for classes, which seldom depend on how far out
+        outliers are, heavy tails squashed.
+        """
         encode = Encode.fit(x, self._columns.counts)
         z = np.asarray(encode.apply(x.astype(np.float64)))
         if not self.standardize:
@@ -299,8 +310,13 @@ class MLP(Saved, BaseEstimator):
         if not np.isfinite(z).all():
             return (encode, standardize)
         squash, clip = Squash.fit(z), Clip.fit(z)
-        heavy = squashes and (squash.bound < FREE).any()
-        return (encode, standardize, clip, *([squash] if heavy else []))
+        found: tuple[Transform, ...] = (encode, standardize, clip)
+        if ensemble and is_classifier(self) and (squash.bound < FREE).any():
+            found, z = (*found, squash), np.asarray(squash.apply(z))
+        if ensemble:
+            varies = self._columns.has_categories or z.shape[1] > x.shape[1]  # what a part of the rows is encoded to
+            found = (*found, Pieces.fit(z, encode.number, multiple_of=8 if varies else 1))
+        return found
 
     def _divided(self, plan: Plan, key: Any, y: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Each member's rows, and those that it holds out; None for all, or none."""
@@ -365,8 +381,6 @@ class MLP(Saved, BaseEstimator):
         )
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(self.params_)):
             raise ValueError(NOT_FINITE)
-        self.params_ = self._in_units(self.params_, of="targets")
-        self._model = Model(self.network_, self.likelihood_, self.params_, self._transforms)
         self._stream = _resumable(result) if plan.streams else None
         self.n_members_ = plan.members
         self.t_ += int(epochs.sum()) * n // plan.members

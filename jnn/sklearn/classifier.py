@@ -28,10 +28,12 @@ class MLPClassifier(ClassifierMixin, MLP):
     """A classifier that takes the place of `sklearn.neural_network.MLPClassifier`: same parameters, better defaults.
 
     By default an ensemble of small networks is trained, each with another part of the examples held out for early
-    stopping, and its members' probabilities are averaged. Inputs are standardized inside, and columns with heavy tails
-    (a value beyond four standard deviations) squashed (`jnn.transforms.Squash`). Parameters that are given
-    mean what they mean in scikit-learn. With `max_iter` or `early_stopping`, or another `solver`, one network is
-    trained with scikit-learn's own defaults, and training ends as there.
+    stopping, and its members' probabilities are averaged. Inputs are standardized inside, columns with heavy tails (a
+    value beyond four standard deviations) squashed (`jnn.transforms.Squash`), and numbers also seen in pieces
+    (`jnn.transforms.Pieces`). A linear model stands beside each member, its share chosen by what was held out
+    (`jnn.sklearn.linear`). Parameters that are given mean what they mean in scikit-learn. With `max_iter` or
+    `early_stopping`, or another `solver`, one network is trained with scikit-learn's own defaults, and training ends as
+    there.
 
     Two classes have one logistic output, more have soft-max, and a matrix of 0 and 1 (multi-label) a logistic output
     for each column. The error is the cross-entropy (slides "Binary classification", "Multi-class classification").

@@ -130,6 +130,17 @@ def test_onnx_squashes_what_is_far_out(path):
     np.testing.assert_array_equal(got[:, 1], x[:, 1])
 
 
+def test_onnx_puts_pieces_beside_the_columns(path):
+    pytest.importorskip("onnx", reason="needs onnx: pip install 'jnn[onnx]'")
+    seen = np.random.default_rng(0).normal(size=(64, 2)).astype(np.float32)
+    for pieces, count in ((transforms.Pieces.fit(seen, multiple_of=4), 12), (transforms.Pieces.fit(seen[:9]), 2)):
+        eye = ({"W": jnp.eye(count, dtype=jnp.float32), "b": jnp.zeros(count, jnp.float32)},)
+        export_onnx(path, Model(jnn.mlp([count, count]), likelihoods.Gaussian(), eye, transforms=(pieces,)))
+        x = np.float32([[0, 1], [-2, 0.5], [1e30, -1e30]])
+        (got,) = session(path).run(None, {"x": x})
+        np.testing.assert_allclose(got, pieces.apply(x), rtol=1e-6, atol=1e-7)
+
+
 def test_onnx_of_wider_parameters_is_rounded(path):
     pytest.importorskip("onnx", reason="needs onnx: pip install 'jnn[onnx]'")
     for dtype in (jnp.float64, jnp.bfloat16):

@@ -37,7 +37,7 @@ def test_a_rule_about_categories_is_learned(model: MLPClassifier) -> None:
     assert model.score(TABLE, Y) > 0.95
     assert model.feature_names_in_.tolist() == list(TABLE)
     assert model.n_features_in_ == 4
-    assert model.network_.inputs == 8  # age and whether it is known, three cities or none known, size, paid
+    assert model._transforms[-1].columns == 8  # age and whether it is known, three cities or none known, size, paid
 
 
 def test_what_a_gap_tells_is_learned() -> None:
@@ -60,7 +60,7 @@ def test_numbers_that_stand_for_categories() -> None:
     code = RNG.permutation(np.arange(N) % 5).astype(float)
     x, y = np.stack([code, RNG.normal(size=N)], axis=1), np.isin(code, [1, 3]).astype(int)
     chosen = MLPClassifier(categorical_features=[0], **SMALL).fit(x, y)
-    assert chosen.network_.inputs == 6
+    assert chosen._transforms[-1].columns == 6
     assert chosen.score(x, y) == 1
     # What is unknown is as what is missing: an average.
     np.testing.assert_array_equal(*chosen.predict_proba([[7.0, 0], [np.nan, 0]]))
@@ -101,7 +101,7 @@ def test_the_encoding_goes_into_files_and_graphs(model: MLPClassifier, tmp_path)
 
 def test_a_model_prints_what_it_takes_and_says(model: MLPClassifier) -> None:
     first, second, *network, last = str(model.as_model()).splitlines()
-    assert first == "age, city (3 categories), size (2 categories), paid → Encode → Standardize → Clip"
+    assert first == "age, city (3 categories), size (2 categories), paid → Encode → Standardize → Clip → Pieces"
     assert second == "2 members of"
     assert network == str(model.network_).splitlines()
     assert last == "Bernoulli()"

@@ -1,0 +1,132 @@
+"""The linear model beside each member: that it is there in the right shares, and honest about what was held out."""
+
+import jax
+import numpy as np
+import pytest
+from scipy import optimize, special
+from sklearn.linear_model import LogisticRegression, RidgeCV
+
+import jnn
+from jnn.likelihoods import Bernoulli, Categorical, Gaussian, Poisson
+from jnn.sklearn import MLPClassifier, MLPRegressor, linear
+
+MEMBERS, N, D, SEEN = 3, 60, 4, 3
+random = np.random.default_rng(0)
+X = random.normal(size=(N, D)).astype(np.float32)
+SCORES = X @ random.normal(size=(D, 3)) + random.gumbel(size=(N, 3))
+LABELS = SCORES.argmax(axis=1)
+WEIGHTS = random.uniform(0.5, 2, size=N)
+ROWS = np.stack([np.delete(np.arange(N), np.arange(N)[m::MEMBERS]) for m in range(MEMBERS)])
+HELD_OUT = np.stack([np.arange(N)[m::MEMBERS] for m in range(MEMBERS)])
+
+
+def members(network: jnn.networks.Layered) -> jnn.networks.Params:
+    return jax.device_get(jax.vmap(network.init)(jax.random.split(jax.random.key(1), MEMBERS)))
+
+
+def data(y: np.ndarray, weights: np.ndarray | None) -> dict[str, object]:
+    return {"z": X, "columns": SEEN, "y": y, "weights": weights, "rows": ROWS, "held_out": HELD_OUT}
+
+
+def outputs(network: jnn.networks.Layered, params: jnn.networks.Params) -> np.ndarray:
+    return np.asarray(jax.vmap(lambda w: network.apply(w, X))(params), np.float64)
+
+
+def losses(likelihood: object, z: np.ndarray, y: np.ndarray) -> np.ndarray:
+    if isinstance(likelihood, Gaussian):
+        return ((z - y) ** 2).sum(axis=1)
+    if isinstance(likelihood, Categorical):
+        return -special.log_softmax(z, axis=1)[np.arange(len(z)), y]
+    return -special.log_expit(np.where(y > 0, z, -z)).sum(axis=1)
+
+
+def linear_models(likelihood: object, y: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """What scikit-learn's own models of these rows say of all."""
+    x, v = X[:, :SEEN].astype(float), WEIGHTS
+    if isinstance(likelihood, Gaussian):
+        return RidgeCV(np.logspace(-2, 3, 11)).fit(x[rows], y[rows], v[rows]).predict(x).reshape(N, -1)
+    if isinstance(likelihood, Categorical):
+        return LogisticRegression(tol=1e-3).fit(x[rows], y[rows], v[rows]).predict_log_proba(x)
+    fits = [LogisticRegression(tol=1e-3).fit(x[rows], column[rows], v[rows]) for column in y.T]
+    return np.stack([fit.decision_function(x) for fit in fits], axis=1)
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "y"),
+    [
+        (Gaussian(), SCORES[:, :2]),
+        (Bernoulli(), (SCORES[:, :1] > 0).astype(float)),
+        (Bernoulli(), (SCORES > 0).astype(float)),
+        (Categorical(), LABELS),
+    ],
+    ids=["Gaussian", "Bernoulli", "labels", "Categorical"],
+)
+def test_shares_are_those_of_the_lowest_error_on_what_was_held_out(likelihood, y) -> None:
+    network = jnn.mlp([D, 5, 3 if y.ndim == 1 else y.shape[1]], "silu")
+    params = members(network)
+    new, (found,) = linear.beside(network, likelihood, [params], **data(y, WEIGHTS))
+    assert new.layers[-1].sources == (0, 1)
+    a, b = outputs(network, params), np.stack([linear_models(likelihood, y, rows) for rows in ROWS])
+
+    def error(shares: np.ndarray) -> float:
+        parts = [losses(likelihood, shares[0] * p[r] + shares[1] * q[r], y[r]) @ WEIGHTS[r]
+                 for p, q, r in zip(a, b, HELD_OUT, strict=True)]  # fmt: skip
+        return sum(parts) + (0.0 if isinstance(likelihood, Gaussian) else 5 * (sum(shares) - 1) ** 2)
+
+    if isinstance(likelihood, Gaussian):  # α + β = 1
+        beta = optimize.minimize_scalar(lambda w: error([1 - w, w]), bounds=(0, 1), method="bounded").x
+        best = [1 - beta, beta]
+    else:
+        best = optimize.minimize(error, [0.5, 0.5], method="Nelder-Mead", bounds=[(0, None)] * 2, tol=1e-10).x
+    assert best[1] > 0.1
+    said, expected = outputs(new, found), best[0] * a + best[1] * b
+    if isinstance(likelihood, Categorical):  # up to what soft-max does not see
+        said, expected = (special.log_softmax(z, axis=-1) for z in (said, expected))
+    np.testing.assert_allclose(said, expected, atol=2e-3)  # both minimizers stop at about 1e-4 of a share
+
+
+def test_others_stay_as_they_are() -> None:
+    network = jnn.mlp([D, 5, 1])
+    params = members(network)
+    for likelihood, y in ((Poisson(), np.ones((N, 1))), (Bernoulli(), np.ones((N, 1)))):  # there is only one class
+        assert linear.beside(network, likelihood, [params], **data(y, None)) == (network, [params])
+
+
+def test_a_class_that_a_member_has_not_seen_is_rare_to_it() -> None:
+    found = linear._softmax(X.astype(float), np.where(LABELS == 2, 0, LABELS), np.ones(N), 4)
+    p = special.softmax(X @ found.A + found.c, axis=1)
+    assert np.all(p[:, 2:] < 1 / N)
+    of_two = LogisticRegression(tol=1e-3).fit(X.astype(float), np.where(LABELS == 2, 0, LABELS))
+    np.testing.assert_allclose(p[:, 1] / p[:, :2].sum(axis=1), of_two.predict_proba(X)[:, 1], rtol=1e-6)
+    np.testing.assert_allclose(linear._softmax(X.astype(float), np.zeros(N, int), np.ones(N), 2).c, [0, -np.log(N)])
+
+
+def test_where_nothing_bends_the_default_is_as_good_as_the_linear_model() -> None:
+    x = random.normal(size=(1200, 30))
+    slopes = random.normal(size=30) * (np.arange(30) < 5)
+    y = x @ slopes + 3 * random.normal(size=1200)
+    (train, test), ours, theirs = np.split(np.arange(1200), [120]), MLPRegressor(random_state=0), RidgeCV()
+    away = [np.mean((m.fit(x[train], y[train]).predict(x[test]) - x[test] @ slopes) ** 2) for m in (ours, theirs)]
+    assert away[0] < 1.05 * away[1]
+    assert 0.9 < ours.noise_[0] / np.sqrt(np.mean((ours.predict(x[test]) - y[test]) ** 2)) < 1.1
+
+
+def test_what_is_held_out_is_held_out_from_the_linear_models_too() -> None:
+    """With as many inputs as examples to a member, a linear model that had seen them would have no errors there."""
+    x, y = random.normal(size=(64, 50)), random.normal(size=64)
+    model = MLPRegressor(random_state=0, hidden_layer_sizes=2).fit(x, y)
+    assert model.noise_[0] > 0.8 * y.std()
+
+
+def test_training_goes_on_and_files_hold_it(tmp_path) -> None:
+    x = X.astype(float)
+    model = MLPClassifier(members=2, hidden_layer_sizes=(4, 3), random_state=0, warm_start=True).fit(x, LABELS)
+    assert model.network_.layers[-1].sources == (0, 2)
+    model.save(tmp_path / "model.safetensors")
+    loaded = MLPClassifier.load(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(loaded.predict_proba(x), model.predict_proba(x))
+    again = [m.fit(x, LABELS).predict_proba(x) for m in (model, loaded)]
+    assert all(m.network_.layers[-1].sources == (0, 2) for m in (model, loaded))
+    assert np.abs(again[0] - again[1]).max() < 0.5  # begun at the last and at the best weights
+    with pytest.raises(ValueError, match="shortcuts"):
+        model.set_params(shortcuts=True).fit(x, LABELS)
