@@ -295,8 +295,8 @@ class MLP(Saved, BaseEstimator):
         self._stream: FitResult | None = None
 
     def _fitted_transforms(self, x: np.ndarray, weights: Weights, ensemble: bool) -> tuple[Transform, ...]:
-        """For ensembles, which have no `coefs_`, columns in pieces; and for classes, which seldom depend on how far out
-        outliers are, heavy tails squashed.
+        """In a classifying ensemble, whose members have no `coefs_`: heavy tails squashed, as classes seldom depend on
+        how far out outliers are; and columns in pieces, which do nothing for regression's error (see the README).
         """
         encode = Encode.fit(x, self._columns.counts)
         z = np.asarray(encode.apply(x.astype(np.float64)))
@@ -311,12 +311,13 @@ class MLP(Saved, BaseEstimator):
             return (encode, standardize)
         squash, clip = Squash.fit(z), Clip.fit(z)
         found: tuple[Transform, ...] = (encode, standardize, clip)
-        if ensemble and is_classifier(self) and (squash.bound < FREE).any():
+        classifies = ensemble and is_classifier(self)
+        if classifies and (squash.bound < FREE).any():
             found, z = (*found, squash), np.asarray(squash.apply(z))
-        if ensemble:
-            varies = self._columns.has_categories or z.shape[1] > x.shape[1]  # what a part of the rows is encoded to
-            found = (*found, Pieces.fit(z, encode.number, multiple_of=8 if varies else 1))
-        return found
+        # With categories and gaps the number of columns differs from one part of the rows to the next.
+        varies = self._columns.has_categories or z.shape[1] > x.shape[1]
+        pieces = Pieces.fit(z, encode.number & classifies, multiple_of=8 if varies and ensemble else 1)
+        return (*found, pieces) if pieces.source else found
 
     def _divided(self, plan: Plan, key: Any, y: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Each member's rows, and those that it holds out; None for all, or none."""

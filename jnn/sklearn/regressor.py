@@ -24,10 +24,10 @@ class MLPRegressor(RegressorMixin, MLP):
 
     By default an ensemble of small networks is trained, each with another part of the examples held out for early
     stopping, and its members' means are averaged. Inputs are standardized inside, and targets too; counts and rates are
-    divided by their mean. Numbers are also seen in pieces (`jnn.transforms.Pieces`), and a linear model stands beside
-    each member, its share chosen by what was held out (`jnn.sklearn.linear`). Parameters that are given mean what they
-    mean in scikit-learn. With `max_iter` or `early_stopping`, or another `solver`, one network is trained with
-    scikit-learn's own defaults, and training ends as there.
+    divided by their mean. A linear model stands beside each member, its share chosen by what was held out
+    (`jnn.sklearn.linear`). Parameters that are given mean what they mean in scikit-learn. With `max_iter` or
+    `early_stopping`, or another `solver`, one network is trained with scikit-learn's own defaults, and training ends as
+    there.
 
     The error is the negative log-likelihood of Gaussian noise, the sum of squares (slide "Sum-of-squares and maximum
     likelihood"), or that of another likelihood. `predict(X, return_std=True)` tells how far targets scatter.

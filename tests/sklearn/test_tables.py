@@ -61,6 +61,8 @@ def test_numbers_that_stand_for_categories() -> None:
     x, y = np.stack([code, RNG.normal(size=N)], axis=1), np.isin(code, [1, 3]).astype(int)
     chosen = MLPClassifier(categorical_features=[0], **SMALL).fit(x, y)
     assert chosen._transforms[-1].columns == 6
+    parts = [MLPRegressor(categorical_features=[0], **SMALL).fit(x[own], y[own]) for own in (code < 4, code < 3)]
+    assert [model.network_.inputs for model in parts] == [8, 8]  # of 5 and 4 columns: one program for both
     assert chosen.score(x, y) == 1
     # What is unknown is as what is missing: an average.
     np.testing.assert_array_equal(*chosen.predict_proba([[7.0, 0], [np.nan, 0]]))
