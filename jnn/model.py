@@ -43,9 +43,10 @@ class Moments(NamedTuple):
     variance: Outputs
 
 
-SIZES = (1, 32, 1024, 16_384)
-"""Numbers of rows that predictions are compiled for. More rows than the last are worked on one part after another, so
-that hidden layers stay small; so are some thousands, which would fill only a small part of the last."""
+SIZES = (16, 128, 1024, 16_384)
+"""Numbers of rows that predictions are compiled for; of fewer than 16, XLA would sum in another order, and say another
+last digit of a row by itself. More rows than the last are worked on one part after another, so that hidden layers stay
+small; so are some thousands, which would fill only a small part of the last."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -222,8 +222,10 @@ class MLP(Saved, BaseEstimator):
                     trained = [self.params_, self._last]
                     plain = next((t.columns for t in self._transforms if isinstance(t, Pieces)), z.shape[1])
                     data = {"z": z, "columns": plain, "y": y, "weights": weights, "rows": rows, "held_out": held_out}
-                    beside = linear.beside(self.network_, self.likelihood_, trained, **data)
-                    self.network_, (self.params_, self._last) = beside
+                    network, (self.params_, self._last) = linear.beside(
+                        self.network_, self.likelihood_, trained, **data
+                    )
+                    self._beside, self.network_ = self._beside or network != self.network_, network
                 self.params_ = self._in_units(self.params_, of="targets")
                 self._model = Model(self.network_, self.likelihood_, self.params_, self._transforms)
                 self._measure(z, y, held_out)
@@ -234,7 +236,7 @@ class MLP(Saved, BaseEstimator):
         """Raise ValueError if what training goes on with is not what parameters ask for."""
         had = self.network_
         asked = mlp(had.sizes, plan.activation, shortcuts=bool(self.shortcuts))
-        beside = {0} if plan.validation == "folds" else set()  # what `linear.beside` adds
+        beside = {0} if self._beside else set()  # what a linear model has added
         pairs = {
             "hidden_layer_sizes": (plan.hidden, had.sizes[1:-1]),
             "activation": (asked.hidden_activations, had.hidden_activations),
@@ -290,6 +292,7 @@ class MLP(Saved, BaseEstimator):
         sizes = (columns.shape[1], *plan.hidden, self.likelihood_.pre_activations(self.n_outputs_))
         self.network_ = mlp(sizes, plan.activation, shortcuts=bool(self.shortcuts))
         self.n_layers_ = len(sizes)
+        self._beside = False
         self.t_ = 0
         self.loss_curve_: list[float] = []
         self._stream: FitResult | None = None

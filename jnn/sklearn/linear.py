@@ -28,8 +28,6 @@ from jnn.networks import Layered, Params
 
 PENALTIES = np.logspace(-2, 3, 11)
 """Of ridge regression on standardized inputs, among which its own cross-validation chooses."""
-
-
 DOUBT = 5.0
 """That α + β is not 1 has to be shown by this many nats for each square of the difference: where all examples held out
 are classified, their error alone would ask for ever larger weights."""
@@ -71,7 +69,7 @@ def beside(
     if type(likelihood) not in (Gaussian, Bernoulli, Categorical) or len(network.layers) < 2 or len(np.unique(y)) < 2:
         return network, list(params)
     network, params = _reading_inputs(network, params)
-    v = np.ones(len(z)) if weights is None else np.asarray(weights, float)
+    v = np.ones(len(z)) if weights is None else weights / weights.mean(dtype=float)  # their scale is no matter
     x = z[:, :columns].astype(np.float64)
     linear = [_fitted(likelihood, network.outputs, x[own], y[own], v[own]) for own in (r[r >= 0] for r in rows)]
     # With Gaussian noise the mean is the pre-activation.
