@@ -318,8 +318,8 @@ class MLP(Saved, BaseEstimator):
         if classifies and (squash.bound < FREE).any():
             found, z = (*found, squash), np.asarray(squash.apply(z))
         # With categories and gaps the number of columns differs from one part of the rows to the next.
-        varies = self._columns.has_categories or z.shape[1] > x.shape[1]
-        pieces = Pieces.fit(z, encode.number & classifies, multiple_of=8 if varies and ensemble else 1)
+        multiple = 8 if ensemble and (self._columns.has_categories or z.shape[1] > x.shape[1]) else 1
+        pieces = Pieces.fit(np.asarray(z), np.asarray(encode.number) & classifies, multiple_of=multiple)
         return (*found, pieces) if pieces.source else found
 
     def _divided(self, plan: Plan, key: Any, y: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -15,7 +15,7 @@ correction.
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import optimize, special
@@ -106,7 +106,7 @@ def _mixed(params: Params, linear: Sequence[Linear], alpha: float, beta: float) 
 def _fitted(likelihood: Likelihood, outputs: int, x: np.ndarray, y: np.ndarray, v: np.ndarray) -> Linear:
     """Ridge regression; soft-max regression; for each column of `y` logistic regression."""
     if isinstance(likelihood, Gaussian):
-        ridge = RidgeCV(PENALTIES).fit(x, y, v)
+        ridge: Any = RidgeCV(PENALTIES).fit(x, y, v)
         return Linear(np.reshape(ridge.coef_, (outputs, -1)).T, np.reshape(ridge.intercept_, -1))
     if isinstance(likelihood, Categorical):
         return _softmax(x, y, v, outputs)
