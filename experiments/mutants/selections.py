@@ -164,6 +164,12 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "train",
         "restarts > 1 → restarts >= 1",
     ): "where the search for the decay of a single network begins; it ends where the evidence is largest",
+    ("laplace.py", "train", "3 → 2"): "where the search for the decays begins",
+    (
+        "posterior.py",
+        "Posterior.sample",
+        "1 - jnp.sqrt(gamma / (values + gamma)) → 1 + jnp.sqrt(gamma / (values + gamma))",
+    ): "a draw's part along each eigenvector changes its sign, which its distribution does not see",
     ("networks/sweep.py", "_shape.cost", "*"): "which shape of a step is taken changes the speed alone",
     (
         "networks/sweep.py",

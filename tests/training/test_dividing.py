@@ -58,6 +58,12 @@ def test_it_is_the_same_training(settings, key):
     assert_same(train(key=key, devices=TWO, **settings), train(key=key, **settings))
 
 
+@pytest.mark.parametrize(("devices", "shards"), [(TWO, 4), (TWO[:1], 2)], ids=["two devices", "one"])
+def test_by_shards_it_is_the_same_training(devices, shards, key):
+    """Beside the same bits on any number of devices: the sums are the plain program's, to rounding."""
+    assert_same(train(key=key, devices=devices, shards=shards, weights=V), train(key=key, weights=V))
+
+
 def test_a_dag_too(key):
     network = dag(3, 1, [(1, 4), (2, 4), (3, 5), (4, 5), (1, 6), (4, 6), (5, 6)])
     of_dag = functools.partial(fit, network, Gaussian(), X, Y, key=key, epochs=3, batch_size=5)
