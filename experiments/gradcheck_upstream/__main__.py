@@ -29,7 +29,7 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -38,6 +38,7 @@ import numpy as np
 
 from experiments.gradcheck_power import progress, write
 from experiments.gradcheck_upstream import scan
+from experiments.gradcheck_upstream.exact import Shown
 from experiments.gradcheck_upstream.explained import explanation
 from experiments.gradcheck_upstream.target import OutsideError, Target, UnsupportedError
 from jnn import gradcheck
@@ -262,6 +263,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return conclude([results[key] for key in chosen], versions, interrupted)
 
 
+def stated(shown: Callable[[], Shown]) -> str:
+    """What a library says, and what is right, in a line."""
+    try:
+        got, right = shown()
+    except ImportError as error:  # mpmath, or the library itself where results are taken over from a file
+        return f"{shown.__doc__} Not shown: {error}"
+    return f"{shown.__doc__} Got {got}, exact {right}."
+
+
 def conclude(results: Sequence[Result], versions: dict[str, str], interrupted: bool) -> int:
     """Print what was found."""
     used = {LIBRARIES[r.library] for r in results}
@@ -272,11 +282,15 @@ def conclude(results: Sequence[Result], versions: dict[str, str], interrupted: b
     show(table(results))
     counts = {v: sum(r.verdict == v for r in results) for v in ORDER}
     print("\n" + ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n) + "\n")
+    shown: set[object] = set()
     for r in results:
         if r.verdict not in QUIET:
             e = explanation(r.function, r.inputs)
             why = f"{e.whose}: {e.text}" if e is not None else "unexplained"
             print(f"{r.verdict}: {r.function}, {r.inputs}: {r.detail}\n    {why}")
+            if e is not None and e.shown is not None and e.shown not in shown:
+                shown.add(e.shown)
+                print(f"    {stated(e.shown)}")
     if interrupted:
         print("\ninterrupted: this is part of the table; --out FILE.json --resume goes on", file=sys.stderr)
         return 130

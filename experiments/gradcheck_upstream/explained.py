@@ -1,12 +1,15 @@
 """What did not pass in the table, looked at by hand: by function and inputs, whose fault it is, and why.
 
-Each entry was compared with mpmath or an analytic value; `whose` is "theirs" (the library's derivative is wrong, or is
-not there), "no derivative" (none exists at the point, or none that is finite), "deliberate" (the library says so), or
-"ours" (the checker cannot decide, or should have).
+`exact` shows what the library says beside the exact value; `whose` is "theirs" (the library's derivative is wrong, or
+is not there), "no derivative" (none exists at the point, or none that is finite), "deliberate" (the library says so),
+or "ours" (the checker cannot decide, or should have).
 """
 
 import fnmatch
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from experiments.gradcheck_upstream import exact
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,7 @@ class Explanation:
     inputs: str
     whose: str
     text: str
+    shown: Callable[[], exact.Shown] | None = None
 
     def fits(self, function: str, inputs: str) -> bool:
         """Whether it is about this result."""
@@ -27,24 +31,36 @@ S = "jax.scipy.special."
 
 # Of the scan (JAX 0.12.0.1, optax 0.2.8).
 SCANNED = (
-    Explanation(S + "hyp1f1", "*", "theirs", "by a at 0, −1, ...: 0 or NaN, where the series has a finite derivative"),
+    Explanation(
+        S + "hyp1f1",
+        "*",
+        "theirs",
+        "by a at 0, −1, ...: 0 or NaN, where the series has a finite derivative",
+        exact.hyp1f1,
+    ),
     Explanation(
         S + "hyp2f1",
         "*",
         "theirs",
         "by a at 0, −1, ...: 0 or NaN; near x = 1 accurate to 80 ulps; wrong where the value is wrong already",
+        exact.hyp2f1,
     ),
     Explanation(
         "optax*.sigmoid_focal_loss",
         "*",
         "theirs",
         "by labels of 0 or 1: logsumexp loses the derivative by b where b = 0 (jax#22398, open since 2024)",
+        exact.focal_loss,
     ),
-    Explanation("optax.projections.*", "*bfloat16", "theirs", "raises in bfloat16, where the value exists"),
+    Explanation(
+        "optax.projections.*", "*bfloat16", "theirs", "raises in bfloat16, where the value exists", exact.simplex
+    ),
     Explanation("optax.losses.multiclass_sparsemax_loss", "*bfloat16", "theirs", "raises in bfloat16"),
-    Explanation("jax.numpy.linalg.det", "*bfloat16", "theirs", "raises in bfloat16, where the value exists"),
-    Explanation(S + "wofz", "*", "theirs", "its formula cancels at large arguments: 20 times too large at 1e4"),
-    Explanation(S + "fresnel", "*bfloat16", "theirs", "the phase is rounded to bfloat16"),
+    Explanation("jax.numpy.linalg.det", "*bfloat16", "theirs", "raises in bfloat16, where the value exists", exact.det),
+    Explanation(
+        S + "wofz", "*", "theirs", "its formula cancels at large arguments: 20 times too large at 1e4", exact.wofz
+    ),
+    Explanation(S + "fresnel", "*bfloat16", "theirs", "the phase is rounded to bfloat16", exact.fresnel),
     Explanation("jax.numpy.hypot", "special*", "no derivative", "at (0, 0); JAX says NaN"),
     Explanation(S + "poch", "special*", "no derivative", "at 0; JAX says NaN"),
     Explanation(S + "entr", "special*", "no derivative", "infinite at 0"),
@@ -62,14 +78,15 @@ SCANNED = (
 LISTED = (
     Explanation("jax.scipy.linalg.hessenberg", "*", "theirs", "has no derivative in JAX"),
     Explanation("jax.scipy.linalg.sqrtm", "*", "theirs", "has no derivative in JAX: the Schur decomposition has none"),
-    Explanation("jax.scipy.stats.beta.cdf", "*", "theirs", "raises by a and b, as betainc does"),
-    Explanation("jax.lax.betainc", "*", "theirs", "raises by a and b"),
+    Explanation("jax.scipy.stats.beta.cdf", "*", "theirs", "raises by a and b, as betainc does", exact.beta_cdf),
+    Explanation("jax.lax.betainc", "*", "theirs", "raises by a and b", exact.beta_cdf),
     *(
         Explanation(
             f"jax.random.{name}",
             "*",
             "deliberate",
             "implicit reparameterization: right in the mean, not the derivative of the draw with this key",
+            exact.gamma_draw,
         )
         for name in ("gamma", "loggamma", "beta", "dirichlet", "chisquare", "t")
     ),
@@ -78,6 +95,7 @@ LISTED = (
         "*",
         "theirs",
         "the adjoint takes adaptive steps of its own: neither it nor its linearity is better than the tolerance",
+        exact.odeint,
     ),
     Explanation(
         "optax.perturbations.make_perturbed_fun",
@@ -89,7 +107,29 @@ LISTED = (
         "tfp.math.*bessel*",
         "*",
         "theirs",
-        "by the order: 0, which the documentation calls not defined; at (1.5, 2) bessel_ive has −0.12532 (mpmath)",
+        "by the order: 0, which the documentation calls not defined",
+        exact.bessel,
+    ),
+    Explanation(
+        "distrax.VonMises.sample",
+        "*",
+        "deliberate",
+        "implicit reparameterization, as of jax.random.gamma",
+        exact.von_mises_draw,
+    ),
+    Explanation(
+        "distrax.Categorical(probs)",
+        "zero",
+        "theirs",
+        "NaN in all elements beside a probability of 0, in the log-probability of another category",
+        exact.categorical_zero,
+    ),
+    Explanation(
+        "distrax.Sigmoid",
+        "far",
+        "theirs",
+        "NaN below −88: the branch that is not taken overflows",
+        exact.sigmoid_log_det,
     ),
 )
 

@@ -5,9 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.extend import core
+from jax.interpreters import ad, mlir
 
 from jnn import gradcheck
 from jnn.gradcheck import check
+from jnn.gradcheck.oracle import numerical
 
 from .rules import dense, dense_backward, numbers, product, pulled, pushed, right_dense, right_product, wrong_product
 
@@ -226,6 +229,18 @@ def test_a_primal_without_derivative_is_checked_by_differences_or_a_reference(dt
     assert outcome(other, "value with and without derivative") == "fail"
 
 
+@pytest.mark.parametrize("factor", [1.0, 1.01])
+def test_a_primitive_of_another_library_is_what_evaluates_it(factor):
+    own = core.Primitive("cubed")
+    own.def_impl(lambda x: x**3 + jnp.sin(x))
+    own.def_abstract_eval(lambda x: x)
+    mlir.register_lowering(own, mlir.lower_fun(own.impl, multiple_results=False))
+    ad.primitive_jvps[own] = lambda x, v: (own.bind(*x), (3 * factor * x[0] ** 2 + jnp.cos(x[0])) * v[0])
+    report = check(own.bind, jnp.float32([0.3, 1.2]), power=False)
+    assert report.verdict == ("pass" if factor == 1 else "fail")
+    assert any(r.startswith("primitive cubed") for r in report.removed)
+
+
 def test_a_rule_that_raises_fails():
     def backward(g, x):
         return g, x
@@ -347,6 +362,19 @@ def test_nondiff_argnums_and_trees():
     assert check(right, 3, {"a": X}, power=False).verdict == "pass"
     report = check(wrong, 3, {"a": X}, power=False)
     assert [(v.path, v.pattern) for v in report.leaves] == [("x['a']", "factor 1/3")]
+
+
+@pytest.mark.parametrize("most", [100, 50_000, 10_000_000])
+def test_a_check_counts_its_work_and_gives_up(monkeypatch, most):
+    def slow(x):
+        return lax.while_loop(lambda s: s[0] < 5_000, lambda s: (s[0] + 1, s[1] * 1.0001), (0, x))[1]
+
+    monkeypatch.setattr(numerical, "MOST", most)
+    report = check(slow, jnp.float32(1.0), power=False)
+    assert report.verdict == ("pass" if most == 10_000_000 else "inconclusive")
+    if most < 10_000_000:
+        assert f"more than {most:,} equations" in report.summary
+        assert report.leaves[0].verdict == "inconclusive"
 
 
 def test_an_interruption_is_passed_on_and_leaves_the_configuration():

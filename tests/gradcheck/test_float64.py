@@ -122,6 +122,19 @@ def test_while_loops_run_beyond_their_end():
     np.testing.assert_array_equal(value, np.asarray(X, np.float64) / 2**8)
 
 
+def test_loops_inside_a_loop_do_not_multiply_what_is_run_beyond_the_end():
+    def nested(x):
+        def turn(c):
+            inner = lax.while_loop(lambda d: d[0] < 2, lambda d: (d[0] + 1, d[1] / 2), (0, c[1]))
+            return c[0] + 1, inner[1]
+
+        return lax.while_loop(lambda c: c[0] < 5, turn, (0, x))[1]
+
+    for extra, halvings in ((3, 2 * (5 + 3)), (-3, (2 + 3) * 5)):
+        (value,) = wide(nested, X, knobs=Knobs(np.float64(0), np.int32(extra)))
+        np.testing.assert_array_equal(value, np.asarray(X, np.float64) / 2**halvings)
+
+
 def test_what_cannot_be_widened_is_named():
     def fun(x):
         return jax.pure_callback(lambda v: np.sin(v), jax.ShapeDtypeStruct((4,), f32), x) * x

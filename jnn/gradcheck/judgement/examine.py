@@ -24,6 +24,7 @@ from jnn.gradcheck.judgement.findings import Compared, Findings, describe, worst
 from jnn.gradcheck.judgement.forward import TOGETHER, Forward
 from jnn.gradcheck.judgement.reverse import Reverse
 from jnn.gradcheck.judgement.setting import Options, Setting
+from jnn.gradcheck.oracle import numerical
 from jnn.gradcheck.oracle.numbers import reals
 from jnn.gradcheck.oracle.problem import Leaf, Problem
 from jnn.gradcheck.report import Check, LeafEvidence, Report
@@ -52,8 +53,17 @@ def examine(
     power_too: bool = True,
 ) -> Report:
     """The report on one problem; `plain` is the one whose primal is the reference (the same, usually)."""
-    spared = spared or set()
-    setting = Setting(problem, plain, options)
+    try:
+        with numerical.bounded(numerical.MOST):
+            return _examined(Setting(problem, plain, options), order, spared or set(), power_too)
+    except numerical.Exhausted:
+        setting = Setting(problem, plain, options)
+        work = Check("work", "inconclusive", f"more than {numerical.MOST:,} equations would have to be evaluated")
+        return _folded(setting, Reverse(), Forward(), Findings((work,)), (), order, spared or set())
+
+
+def _examined(setting: Setting, order: int, spared: set[str], power_too: bool) -> Report:
+    options = setting.options
     found = deterministic.run(setting)
     backward, ahead = Reverse(), Forward()
     settled = Findings()
@@ -182,7 +192,8 @@ def _leaf(
         expected=leaf.path in spared,
         detectable=min((m.detectable for m in measured), default=np.inf),
         detectable_element=float(np.median(typical)) if typical else np.inf,
-        detectable_rounding=min((m.precision for m in measured), default=np.inf),
+        # Of the first cotangent, for which it is known what rounding would be allowed.
+        detectable_rounding=measured[0].precision if measured else np.inf,
         errors=plotted[0] if plotted else None,
         steps=tuple(step for s in reversed(said) for step in s.steps),
     )

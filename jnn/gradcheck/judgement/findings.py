@@ -99,11 +99,14 @@ def compared(owner: str, shown: Leaf, probe: int, name: str, comparison: Compari
     ulps, resolution = (np.empty(comparison.truth.shape) for _ in range(2))
     present = np.empty(comparison.truth.shape, bool)  # zeros that are zero say nothing of the error
     wrong = np.zeros(comparison.truth.shape, bool)
-    largest, at, precision = -1.0, 0, math.inf
+    largest, at = -1.0, 0
+    precisions: list[float] = []  # by part: a median of all would need a third array
     for place, part in comparison.parts():
         value, _, excess, ulps[place] = _errors(part)
         resolution[place] = part.resolution()
-        precision = min(precision, float(np.min(part.precision(), initial=math.inf)))
+        finite = part.precision()
+        finite = finite[np.isfinite(finite)]
+        precisions += [float(np.median(finite))] if finite.size else []
         present[place] = (value != 0) | (part.truth != 0)
         wrong[place] = part.formula_wrong() | part.arithmetic_wrong()
         index = int(np.argmax(excess))
@@ -117,7 +120,7 @@ def compared(owner: str, shown: Leaf, probe: int, name: str, comparison: Compari
         median_ulps=float(np.median(ulps[present])) if present.any() else math.nan,
         detectable=float(resolution.min()) if known.any() else math.inf,
         typical=float(np.median(resolution[known])) if known.any() else math.nan,
-        precision=precision if known.any() else math.inf,
+        precision=float(np.median(precisions)) if known.any() and precisions else math.inf,
         wrong_share=float(wrong.mean()),
         errors=_plotted(ulps, comparison),
     )

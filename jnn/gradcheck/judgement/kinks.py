@@ -22,7 +22,7 @@ from jnn.gradcheck.judgement.findings import Compared, Findings, LeafFinding, ex
 from jnn.gradcheck.judgement.forward import TOGETHER, Forward
 from jnn.gradcheck.judgement.reverse import Reverse
 from jnn.gradcheck.judgement.setting import Setting, flats
-from jnn.gradcheck.oracle import directions, reference
+from jnn.gradcheck.oracle import directions, jaxprs, reference
 from jnn.gradcheck.oracle.differences import Slope
 from jnn.gradcheck.oracle.numbers import real_dtype, tiny_of
 from jnn.gradcheck.report import StepCurve
@@ -31,8 +31,8 @@ NEAR = (1e-7, 1e-10)
 ROUNDS, MORE = 3, 16
 """Pairs of points close by; and where nothing else would decide."""
 WITNESSES = 12
-TURNS = (1, 20)
-"""Further iterations of loops that only carry."""
+TURNS, INSIDE = (1, 20), (-1, -20)
+"""Further iterations of loops that only carry; the same of loops inside a loop (see `float64.Knobs`)."""
 AT_KINK = "at a kink: the value lies between the one-sided derivatives"
 Hull = tuple[np.ndarray, np.ndarray]
 
@@ -182,7 +182,8 @@ class _Dispute:
         if c.rule64 is None and self.setting.wide_error:
             return False
         here, _ = self.reverse.source.gradients(w)
-        for turns in TURNS:
+        nested = jaxprs.has_loop_in_loop(self.setting.derivatives.primal)
+        for turns in TURNS + (INSIDE if nested else ()):
             try:
                 y, g = _further(self.setting, self.reverse.source, w, turns)
                 rule = self._rule_further(w, turns)
@@ -195,8 +196,8 @@ class _Dispute:
                 closer = np.abs(rule - g[self.place])[where] <= 0.1 * np.abs(c.rule - c.truth)[where]
             if change > 0 and closer.all() and np.any(g[self.place][where]):
                 self.notes[
-                    f"the primal has not converged: {turns} more iteration{'s' * (turns > 1)} of its loop change its "
-                    f"value by {change:.1e}, and its derivative and the rule's agree then"
+                    f"the primal has not converged: {abs(turns)} more iteration{'s' * (abs(turns) > 1)} of its loop "
+                    f"change its value by {change:.1e}, and its derivative and the rule's agree then"
                 ] = None
                 return True
         return False
@@ -210,7 +211,7 @@ class _Dispute:
 
     def _rule_further(self, w: list[Any], turns: int) -> np.ndarray:
         d = self.setting.derivatives
-        program = d.promoted(d.pull_jaxpr, turns=turns)
+        program = d.promoted(d.pull_jaxpr, turns=max(turns, 0))
         knobs = reference.Knobs(np.float64(0), np.int32(turns))
         return flats(program(d.highs, w, knobs)[1])[self.place]
 
@@ -223,7 +224,7 @@ def _further(setting: Setting, source: Any, w: list[Any], turns: int) -> tuple[l
     if isinstance(source, reference.Forward):
         return source.gradients(w, 0, turns)
     d = setting.derivatives
-    y, g = d.truth_of(turns=turns)(d.highs, w, reference.plain_knobs())
+    y, g = d.truth_of(turns=max(turns, 0))(d.highs, w, reference.plain_knobs())
     return flats(y), flats(g)
 
 

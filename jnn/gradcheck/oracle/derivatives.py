@@ -299,6 +299,15 @@ class Derivatives:
         return _Called(lambda high: program(self.lows, high), program)
 
 
+    @functools.cached_property
+    def rounded_primal64(self) -> Program:
+        """`primal64` with a further rounding of every result to float64: highs, knobs -> outputs."""
+        run = Oracle(self._witness, own=True, rounded=EPS64)
+        vectors = self._vectors(self._witness)
+        program = Program(lambda lows, high, knobs: run(lows, high, knobs, vectors), lambda: run.opaque)
+        return _Called(lambda high, knobs: program(self.lows, high, knobs), program)
+
+
 class _Called(Program):
     """A program behind a function that completes its arguments."""
 

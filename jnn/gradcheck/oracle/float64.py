@@ -47,6 +47,8 @@ MADE = {"iota", "convert_element_type", "bitcast_convert_type", "random_bits", "
 SPECIAL = {"convert_element_type", "sort", "top_k", "scan", "while", "cond", "shard_map"}
 REFUSALS = (TypeError, ValueError, NotImplementedError, KeyError, AssertionError)
 """How a primitive says that it does not take a dtype."""
+CONTINUED = 10_000
+"""Iterations by which one while loop, run again by a scan around it, is continued at most, all together."""
 # Decompositions whose vectors have a sign (a phase) that nothing fixes.
 GAUGED = {"eigh", "svd", "eig"}
 SCATTERS: dict[str, Callable[..., Any]] = {
@@ -83,7 +85,9 @@ class Knobs(NamedTuple):
 
     `phase` ≠ 0 perturbs every literal that is not exact in its dtype by up to half an ulp (a rule may carry other
     constants than the primal, each rounded), and, where rounding is simulated, every result by up to an ulp of its
-    dtype; `extra` runs every while loop so many iterations beyond its end.
+    dtype; `extra` runs every while loop so many iterations beyond its end, but for those inside another while loop
+    (their numbers would multiply); a negative one runs those inside another one so many iterations further, and no
+    others.
     """
 
     phase: Any
@@ -117,6 +121,7 @@ class Promotion:
         # were found along the branch that was taken, or (with `own`) those whose signs are to be kept.
         self.vectors: list[Any] = []
         self._inside = 0
+        self._repeats = 1.0
         self.opaque: dict[str, None] = {}
         self._literals = 0
 
@@ -365,7 +370,7 @@ class Promotion:
         n_consts, n_carry = jaxprs.scan_arity(eqn)
         dtypes = [v.aval.dtype for v in eqn.invars[n_consts : n_consts + n_carry]]
         carry = list(map(self._carried, duals[n_consts : n_consts + n_carry], dtypes))
-        step = self._looped(eqn.params["jaxpr"])
+        step = self._looped(eqn.params["jaxpr"], eqn.params["length"])
         literals = self._literals
 
         def scanned(state: list[Dual], x: list[Dual]) -> tuple[list[Dual], list[Dual]]:
@@ -379,17 +384,18 @@ class Promotion:
         state, ys = lax.scan(scanned, carry, duals[n_consts + n_carry :], **options)
         return [*state, *ys]
 
-    def _looped(self, jaxpr: Any) -> Callable[[Sequence[Dual]], list[Dual]]:
+    def _looped(self, jaxpr: Any, length: float) -> Callable[[Sequence[Dual]], list[Dual]]:
         """The body of a loop. What a loop carries is accumulated in float32 at least, where rounding is simulated."""
         run = self.closed(jaxpr)
 
         def turn(args: Sequence[Dual]) -> list[Dual]:
-            outer, self.rounded = self.rounded, min(self.rounded, SINGLE)
+            outer = self.rounded, self._repeats
+            self.rounded, self._repeats = min(self.rounded, SINGLE), self._repeats * length
             self._inside += 1
             try:
                 return run(args)
             finally:
-                self.rounded = outer
+                self.rounded, self._repeats = outer
                 self._inside -= 1
 
         return turn
@@ -421,8 +427,9 @@ class Promotion:
         n_cond, n_body = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
         dtypes = [v.aval.dtype for v in eqn.invars[n_cond + n_body :]]
         carry = list(map(self._carried, duals[n_cond + n_body :], dtypes))
-        going, body = self.closed(eqn.params["cond_jaxpr"]), self._looped(eqn.params["body_jaxpr"])
-        extra = jnp.int32(0) if self.knobs is None else self.knobs.extra
+        going, body = self.closed(eqn.params["cond_jaxpr"]), self._looped(eqn.params["body_jaxpr"], math.inf)
+        asked, nested = jnp.int32(0 if self.knobs is None else self.knobs.extra), math.isinf(self._repeats)
+        extra = -asked if nested else jnp.minimum(asked, int(CONTINUED // max(self._repeats, 1.0)))
 
         def running(state: list[Dual]) -> Any:
             outer, self._free = self._free, False  # rounding that is simulated might keep it from ever ending

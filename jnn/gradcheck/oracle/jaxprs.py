@@ -96,6 +96,24 @@ def bind(eqn: Any, values: Sequence[Any], **changed: Any) -> list[Any]:
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
+def is_foreign(eqn: Any) -> bool:
+    """Whether a primitive is of another library than JAX."""
+    impl = getattr(eqn.primitive, "impl", None)
+    module = getattr(getattr(impl, "func", impl), "__module__", None) or "jax"
+    return eqn.primitive.name not in RULES and module.split(".")[0] not in ("jax", "jaxlib")
+
+
+def expanded(eqn: Any) -> Any:
+    """The jaxpr of what evaluates a primitive of another library; None where it is JAX's own or cannot be traced."""
+    if not is_foreign(eqn):
+        return None
+    shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in eqn.invars]
+    try:
+        return jax.make_jaxpr(lambda *args: eqn.primitive.impl(*args, **eqn.params))(*shapes)
+    except Exception:  # it looks at numbers, say: it stays what it is
+        return None
+
+
 def site(eqn: Any) -> str:
     """Where the user's code called this, as `file:line (function)`; empty where it was not the user's code."""
     place = source_info_util.summarize(eqn.source_info)
@@ -192,6 +210,12 @@ def all_equations_of(eqn: Any) -> Iterator[Any]:
     """Every equation inside an equation."""
     for sub in subjaxprs(eqn):
         yield from all_equations(sub)
+
+
+def has_loop_in_loop(jaxpr: Any) -> bool:
+    """Whether a while loop is inside another one."""
+    loops = (e for e in all_equations(jaxpr) if e.primitive.name == "while")
+    return any(e.primitive.name == "while" for loop in loops for e in all_equations_of(loop))
 
 
 def trace(fun: Callable[..., Any], *args: Any) -> tuple[Any, Any]:

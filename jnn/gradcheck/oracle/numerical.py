@@ -7,18 +7,56 @@ have (factorizations, convolutions, special functions, callbacks) is evaluated b
 many iterations are compiled after all.
 """
 
+import contextlib
+import contextvars
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
 from jnn.gradcheck.oracle import jaxprs
 
 LONG = 20_000
 """A loop is compiled as soon as it has evaluated, or is about to evaluate, so many equations altogether."""
+
+MOST = 100_000_000
+"""Equations that one check evaluates at most, those of compiled loops included: some 20 to 100 seconds on one core."""
+
+_left: contextvars.ContextVar[list[int] | None] = contextvars.ContextVar("left", default=None)
+
+
+class Exhausted(BaseException):
+    """A check has done all the work that it may; no Exception, so that it is not taken for a primitive's refusal."""
+
+
+@contextlib.contextmanager
+def bounded(most: int) -> Iterator[None]:
+    """Let what is evaluated inside take so many equations altogether; the clock is not asked.
+
+    A while loop inside a compiled one counts as a single iteration: its own are not known.
+
+    Raises:
+        Exhausted: it would take more.
+    """
+    token = _left.set([most])
+    try:
+        yield
+    finally:
+        _left.reset(token)
+
+
+def spend(equations: int) -> None:
+    """Take the work off what is left."""
+    left = _left.get()
+    if left is not None:
+        left[0] -= equations
+        if left[0] < 0:
+            raise Exhausted
+
 
 Values = list[Any]
 Step = Callable[[Values], Values]
@@ -74,6 +112,7 @@ class Plan:
 
     def __call__(self, *args: Any) -> Values:
         """Evaluate on concrete arrays."""
+        spend(len(self._eqns))
         values = [*self._consts, *args]
         env = {v: held(x) for v, x in zip(self._inputs, values, strict=True) if v in self._needed}
         del args, values
@@ -114,14 +153,11 @@ def _literal(atom: Any) -> np.ndarray:
     return np.asarray(atom.val, atom.aval.dtype)
 
 
-def weight(eqn: Any) -> int:
-    """How many equations an evaluation takes."""
-    subs = [sum(weight(e) for e in jaxprs.opened(sub)[0].eqns) for sub in jaxprs.subjaxprs(eqn)]
-    if eqn.primitive.name == "scan":
-        return 1 + int(eqn.params["length"]) * sum(subs)
-    if eqn.primitive.name == "while":
-        return 1 + 20 * sum(subs)
-    return 1 + sum(subs)
+def weight(eqn: Any, turns: int = 20) -> int:
+    """How many equations an evaluation takes, if a while loop has so many turns."""
+    inside = sum(weight(e, turns) for sub in jaxprs.subjaxprs(eqn) for e in jaxprs.opened(sub)[0].eqns)
+    times = {"scan": int(eqn.params.get("length", 1)), "while": turns}
+    return 1 + times.get(eqn.primitive.name, 1) * inside
 
 
 def implementation(eqn: Any, used: Sequence[bool]) -> Step:
@@ -170,8 +206,13 @@ def _extended(aval: Any) -> bool:
 
 def _by_jax(eqn: Any) -> Step:
     if any(True for _ in jaxprs.subjaxprs(eqn)) and eqn.primitive.name not in SMALL:
-        compiled = quick(lambda values: jaxprs.bind(eqn, values))
-        return lambda values: [held(v) for v in compiled(values)]
+        compiled, equations = quick(lambda values: jaxprs.bind(eqn, values)), weight(eqn, 1)
+
+        def run(values: Values) -> Values:
+            spend(equations)
+            return [held(v) for v in compiled(values)]
+
+        return run
     return lambda values: [held(v) for v in jaxprs.bind(eqn, [_arrayed(v) for v in values])]
 
 
@@ -222,16 +263,42 @@ def _while(eqn: Any, used: Sequence[bool]) -> Step:
     going, body = Plan(eqn.params["cond_jaxpr"]), Plan(eqn.params["body_jaxpr"])
     if jaxprs.opened(eqn.params["cond_jaxpr"])[0].outvars[0].aval.ndim or any(_extended(v.aval) for v in eqn.invars):
         return _by_jax(eqn)  # the loop of a vmap
-    rest, done = _by_jax(eqn), [0]
+    each, done = going.weight + body.weight, [0]
+    rest = _in_parts(eqn)
 
     def run(values: Values) -> Values:
         cond, consts, state = values[:n_cond], values[n_cond : n_cond + n_body], values[n_cond + n_body :]
         while done[0] <= LONG:
-            done[0] += going.weight + body.weight
+            done[0] += each
             if not going(*cond, *state)[0]:
                 return state
             state = body(*consts, *state)
-        return rest([*cond, *consts, *state])
+        return rest(cond, consts, state)
+
+    return run
+
+
+def _in_parts(eqn: Any) -> Callable[[Values, Values, Values], Values]:
+    """A while loop, compiled, that comes back after some iterations to have them counted."""
+    going, body = (core.jaxpr_as_fun(eqn.params[name]) for name in ("cond_jaxpr", "body_jaxpr"))
+    each = weight(eqn, 1)
+    most = max(10 * LONG // each, 1)
+
+    @quick
+    def part(cond: Values, consts: Values, state: Values) -> tuple[Any, Values]:
+        return jax.lax.while_loop(
+            lambda s: (s[0] < most) & going(*cond, *s[1])[0],
+            lambda s: (s[0] + 1, body(*consts, *s[1])),
+            (0, state),
+        )
+
+    def run(cond: Values, consts: Values, state: Values) -> Values:
+        count = most
+        while count == most:
+            count, state = part(cond, consts, state)
+            count = int(count)
+            spend(count * each)
+        return [held(v) for v in state]
 
     return run
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jnn.gradcheck.oracle import differences
+from jnn.gradcheck.oracle import differences, jaxprs
 from jnn.gradcheck.oracle.derivatives import Derivatives, plain_knobs
 from jnn.gradcheck.oracle.directions import varied
 from jnn.gradcheck.oracle.float64 import Knobs
@@ -19,8 +19,8 @@ from jnn.gradcheck.oracle.numbers import EPS64, eps_of, reals
 from jnn.gradcheck.oracle.problem import Leaf
 
 VARIATIONS = 3
-FURTHER = (1, 20, 400)
-"""Iterations beyond the end of a while loop, to see whether it converges."""
+FURTHER, INSIDE = (1, 20, 400), (-1, -20)
+"""Iterations beyond the end of a while loop, to see whether it converges; the same of loops inside a loop."""
 LARGEST_JACOBIAN = 1024
 KEPT = 20_000
 """Outputs of so many numbers are kept for each step of a line; larger ones are computed again for each cotangent."""
@@ -138,11 +138,11 @@ class Forward(Columns):
         """What further iterations of the primal's while loops change: its own truncation error, if they converge."""
         y, g = self.gradients(w)
         bars = None
-        for extra in FURTHER:
+        for extra in FURTHER + (INSIDE if jaxprs.has_loop_in_loop(self._derivatives.primal) else ()):
             try:
                 further, longer = self.gradients(w, 0, extra)
             except Exception:  # a solver that raises in iterations that it never reaches
-                break
+                continue
             if not all(np.all(np.isfinite(a)) for a in (*further, *longer)):
                 continue
             change = max((relative(a, b) for a, b in zip(y, further, strict=True)), default=0.0)
@@ -268,6 +268,16 @@ class Line:
     def slope(self, w: Sequence[Any]) -> differences.Slope:
         """The derivative of ⟨w, f⟩ along the line (with respect to the element, for a single one)."""
         return differences.slope(self.outputs, flat_cotangent(w), self.precision()).scaled(1.0 / self.unit)
+
+    def rounding(self, w: Sequence[Any]) -> float:
+        """What rounding every result on the way to float64 changes in ⟨w, f⟩ at the point."""
+        d, here = self._derivatives, self.outputs(0.0)
+        changes = [0.0]
+        for k in range(1, VARIATIONS + 1):
+            y = d.rounded_primal64(d.highs, Knobs(np.float64(k), np.int32(0)))
+            change = np.concatenate([reals(v).ravel() for v in y]) - here
+            changes.append(abs(float(np.sum(flat_cotangent(w) * change))))
+        return max(changes)
 
     def tangents(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """(derivative, error bar) of every real number that comes out, by output leaf."""

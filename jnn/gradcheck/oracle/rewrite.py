@@ -1,7 +1,8 @@
 """The free reference: the same function with every custom derivative rule replaced by its primal.
 
 A jaxpr is interpreted under a new trace. A call of a `custom_jvp`, `custom_vjp` or `linear_call` function is replaced
-by the equations of its primal, `stop_gradient` by the identity, a `custom_linear_solve` by its solver; calls (jit,
+by the equations of its primal, a primitive of another library by those of what evaluates it (its derivative is a rule
+like any other), `stop_gradient` by the identity, a `custom_linear_solve` by its solver; calls (jit,
 remat, ...) are inlined, and the bodies of scan, while, cond and shard_map (and so of pmap) are rewritten in turn. In a
 Pallas kernel, which cannot be traced anew, the equations of the primals take the place of the calls. What JAX
 differentiates afterwards is the plain primal. What is there only to print is left out. A rule in any other primitive
@@ -79,6 +80,10 @@ class Rewriting:
             return self._shard_map(eqn, values)
         if name == "pallas_call" and self._rules and jaxprs.has_rule(eqn.params["jaxpr"]):
             return self._pallas_call(eqn, values)
+        foreign = jaxprs.expanded(eqn) if self._rules else None
+        if foreign is not None:
+            self.removed[f"primitive {name} at {self._site}"] = None
+            return self.closed(foreign)(*values)
         if self._rules and any(map(jaxprs.has_rule, jaxprs.subjaxprs(eqn))):
             self.kept[f"{name} at {self._site}: a custom rule inside it was left in place"] = None
         return jaxprs.bind(eqn, values)
@@ -191,7 +196,7 @@ REWRITTEN |= {"io_callback", "shard_map", "pallas_call"}
 
 
 def _rewritten(rewriting: Rewriting, jaxpr: Any) -> Any:
-    if not any(e.primitive.name in REWRITTEN for e in jaxprs.all_equations(jaxpr)):
+    if not any(e.primitive.name in REWRITTEN or jaxprs.is_foreign(e) for e in jaxprs.all_equations(jaxpr)):
         return jaxpr
     inner, consts = jaxprs.opened(jaxpr)
     shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in inner.invars]

@@ -86,9 +86,9 @@ class LeafEvidence:
     """What was seen in one leaf of the arguments (of the outputs, for a forward rule whose gradient cannot be taken).
 
     `comparisons` counts elements times probes; `detectable` is the smallest relative error of the whole leaf that would
-    have failed, `detectable_element` the smallest of a typical (median) single element, `detectable_rounding` the
-    smallest of the arithmetic alone (lost precision, coarse accumulation) where the formula is right; infinite where
-    none would. `expected` says that the user declared a deviation here.
+    have failed, `detectable_element` the smallest of a typical (median) single element, `detectable_rounding` that of
+    the arithmetic alone (lost precision, coarse accumulation) where the formula is right, for the first cotangent;
+    infinite where none would. `expected` says that the user declared a deviation here.
     """
 
     path: str

@@ -171,6 +171,8 @@ CASES = [
     scaled("mixed_dtypes", lambda a, b, c, n: (a * c.astype(f32), (b.astype(f32) * jnp.sum(a)).astype(f16), c * n),
            lambda: (normal(614, 3), normal(615, 3, dtype=f16), normal(616, 3, dtype=bf16), i32(2)),
            "float32, float16, bfloat16 and an integer in one call", LOW, self_test=64.0),
+    scaled("entropy_of_certainty", lambda z: -jnp.sum(jax.nn.softmax(z) * jax.nn.log_softmax(z)), at(80.0, 0.0, -80.0),
+           "what a probability lacks to 1 is lost in float64, too, and differences miss its part", ZERO),
     scaled("square_rule_right", vjp(jnp.square, lambda g, x: (2 * g * x,)), at(0.0, 1e-30, 1e15), "a right rule at 0 "
            "and over 45 orders of magnitude", primal=jnp.square),
     scaled("sinc_rule_right", jvp(jnp.sinc, lambda p, t: t[0] * jax.jvp(jnp.sinc, (p[0],), (jnp.ones_like(p[0]),))[1]),

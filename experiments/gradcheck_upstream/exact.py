@@ -1,0 +1,162 @@
+"""What a library says, beside the exact value: the explained failures, in a few lines each.
+
+Each function returns (what comes out, what is right); the latter is analytic, or by mpmath with 40 digits.
+"""
+
+# pyright: reportMissingImports=false
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Shown = tuple[Any, Any]
+
+
+def f32(value: Any) -> jax.Array:
+    """Numbers in float32."""
+    return jnp.asarray(value, jnp.float32)
+
+
+def slope(fun: Callable[..., Any], *at: float, by: int = 0) -> float:
+    """A partial derivative by mpmath."""
+    import mpmath
+
+    with mpmath.workdps(40):
+        order = tuple(int(k == by) for k in range(len(at)))
+        return float(mpmath.re(mpmath.diff(fun, at if len(at) > 1 else at[0], order if len(at) > 1 else 1)))
+
+
+def raised(fun: Callable[[], Any]) -> Any:
+    """What comes out, or the error that is raised."""
+    try:
+        return fun()
+    except Exception as error:  # what a library raises is what is shown
+        return type(error).__name__
+
+
+def hyp1f1() -> Shown:
+    """By a at 0, with b = 1.5, x = 0.7."""
+    import mpmath
+
+    got = jax.grad(jax.scipy.special.hyp1f1)(f32(0.0), f32(1.5), f32(0.7))
+    return got, slope(lambda a: mpmath.hyp1f1(a, 1.5, 0.7), 0.0)
+
+
+def hyp2f1() -> Shown:
+    """By a at −1, with b = 0.5, c = 1.5, x = 0.3."""
+    import mpmath
+
+    got = jax.grad(jax.scipy.special.hyp2f1)(f32(-1.0), f32(0.5), f32(1.5), f32(0.3))
+    return got, slope(lambda a: mpmath.hyp2f1(a, 0.5, 1.5, 0.3), -1.0)
+
+
+def focal_loss() -> Shown:
+    """By a label at 0, with the logit 0.4."""
+    import mpmath
+    import optax
+
+    def loss(y: Any) -> Any:
+        p = 1 / (1 + mpmath.exp(-mpmath.mpf(0.4)))
+        entropy = -y * mpmath.log(p) - (1 - y) * mpmath.log(1 - p)
+        return entropy * (1 - (p * y + (1 - p) * (1 - y))) ** 2
+
+    return jax.grad(lambda y: optax.sigmoid_focal_loss(f32(0.4), y))(f32(0.0)), slope(loss, 0.0)
+
+
+def wofz() -> Shown:
+    """The imaginary part at 10⁴; the derivative of w is 2i/√π − 2 z w, of which almost all cancels."""
+    import mpmath
+
+    got = jax.jvp(lambda x: jnp.imag(jax.scipy.special.wofz(x)), (f32(1e4),), (f32(1.0),))[1]
+    with mpmath.workdps(40):
+        z = mpmath.mpf(10000)
+        w = mpmath.exp(-z * z) * mpmath.erfc(-1j * z)
+        return got, float(mpmath.im(2j / mpmath.sqrt(mpmath.pi) - 2 * z * w))
+
+
+def fresnel() -> Shown:
+    """S at 47.25 in bfloat16, whose phase π x²/2 is rounded."""
+    got = jax.grad(lambda x: jax.scipy.special.fresnel(x)[0])(jnp.bfloat16(47.25))
+    return got, float(np.sin(np.pi * 47.25**2 / 2))
+
+
+def det() -> Shown:
+    """Of twice the identity in bfloat16, by its first element."""
+    return raised(lambda: jax.grad(jnp.linalg.det)(2 * jnp.eye(2, dtype=jnp.bfloat16))[0, 0]), 2.0
+
+
+def simplex() -> Shown:
+    """∂ out[0] / ∂ x[0] of the projection of (0.5, 0.25) onto the simplex, in bfloat16."""
+    import optax
+
+    x = jnp.asarray([0.5, 0.25], jnp.bfloat16)
+    return raised(lambda: jax.grad(lambda x: optax.projections.projection_simplex(x)[0])(x)[0]), 0.5
+
+
+def beta_cdf() -> Shown:
+    """By a, at x = 0.4, a = 2, b = 3."""
+    import mpmath
+
+    got = raised(lambda: jax.grad(jax.scipy.special.betainc)(f32(2.0), f32(3.0), f32(0.4)))
+    return got, slope(lambda a: mpmath.betainc(a, 3, 0, 0.4, regularized=True), 2.0)
+
+
+def odeint() -> Shown:
+    """y(1) by y(0), of y' = −0.8 y cos t with tolerances of 10⁻⁵."""
+    from jax.experimental.ode import odeint as solve
+
+    times = f32([0.0, 1.0])
+    got = jax.grad(lambda y: solve(lambda y, t: -0.8 * y * jnp.cos(t), y, times, rtol=1e-5, atol=1e-5)[1])(f32(1.0))
+    return got, float(np.exp(-0.8 * np.sin(1.0)))
+
+
+def bessel() -> Shown:
+    """Iᵥ(2) e⁻² by v at 1.5."""
+    import mpmath
+    import tensorflow_probability.substrates.jax as tfp
+
+    got = jax.grad(tfp.math.bessel_ive)(f32(1.5), f32(2.0))
+    return got, slope(lambda v: mpmath.besseli(v, 2) * mpmath.exp(-2), 1.5)
+
+
+def gamma_draw() -> Shown:
+    """Implicit reparameterization, −∂F/∂a / p, of a draw with a = 1.5; the draw itself is another function of a."""
+    import mpmath
+
+    key = jax.random.key(0, impl="threefry2x32")
+    x, got = jax.value_and_grad(lambda a: jax.random.gamma(key, a))(f32(1.5))
+    density = float(x) ** 0.5 * np.exp(-float(x)) / float(mpmath.gamma(1.5))
+    return got, -slope(lambda a: mpmath.gammainc(a, 0, float(x), regularized=True), 1.5) / density
+
+
+def sigmoid_log_det() -> Shown:
+    """distrax' log |σ'| at −90."""
+    import distrax
+
+    return jax.grad(distrax.Sigmoid().forward_log_det_jacobian)(f32(-90.0)), 1.0
+
+
+def categorical_zero() -> Shown:
+    """log p₁ − log Σ p at p = (½, ½, 0)."""
+    import distrax
+
+    got = jax.grad(lambda p: distrax.Categorical(probs=p / p.sum()).log_prob(1))(f32([0.5, 0.5, 0.0]))
+    return np.asarray(got), np.asarray([-1.0, 1.0, -1.0])
+
+
+def von_mises_draw() -> Shown:
+    """Implicit reparameterization, −∂F/∂κ / p, of a draw with κ = 1.5."""
+    import distrax
+    import mpmath
+
+    key = jax.random.key(0, impl="threefry2x32")
+    x, got = jax.value_and_grad(lambda k: distrax.VonMises(f32(0.0), k).sample(seed=key))(f32(1.5))
+
+    def density(t: Any, k: Any) -> Any:
+        return mpmath.exp(k * mpmath.cos(t)) / (2 * mpmath.pi * mpmath.besseli(0, k))
+
+    distribution = slope(lambda k: mpmath.quad(lambda t: density(t, k), [-mpmath.pi, float(x)]), 1.5)
+    return got, -distribution / float(density(float(x), 1.5))
