@@ -160,3 +160,58 @@ def von_mises_draw() -> Shown:
 
     distribution = slope(lambda k: mpmath.quad(lambda t: density(t, k), [-mpmath.pi, float(x)]), 1.5)
     return got, -distribution / float(density(float(x), 1.5))
+
+
+def bicgstab() -> Shown:
+    """The solution itself, by numpy.linalg.solve."""
+    import lineax
+
+    from experiments.gradcheck_upstream import in_lineax
+
+    a, b = in_lineax.BREAKDOWN
+    got = lineax.linear_solve(lineax.MatrixLinearOperator(a), b, lineax.BiCGStab(1e-6, 1e-6), throw=False).value
+    return np.asarray(got), np.linalg.solve(np.float64(a), np.float64(b))
+
+
+def minimum(fun: Callable[..., Any], objective: Callable[..., Any], a: Any, b: Any) -> Shown:
+    """∂ argmin / ∂ a as a solver has it, and at the minimum itself, by Newton's iteration in float64: the element that
+    is farthest off, of the cotangent (1, −2, ½).
+    """
+    w = f32([1.0, -2.0, 0.5])
+    y, back = jax.vjp(fun, a, b)
+    got, y = np.asarray(back(w)[0], np.float64), np.float64(y)
+    with jax.enable_x64(True):
+        a64, b64 = np.float64(a), np.float64(b)
+        slope_of, curvature = jax.grad(objective), jax.hessian(objective)
+        for _ in range(50):
+            y = y - np.linalg.solve(curvature(y, a64, b64), slope_of(y, a64, b64))
+        weights = np.linalg.solve(curvature(y, a64, b64), np.float64(w))
+        right = -np.asarray(jax.grad(lambda a: jnp.vdot(weights, slope_of(y, a, b64)))(a64))
+    at = np.unravel_index(np.argmax(np.abs(got - right)), got.shape)
+    return got[at], right[at]
+
+
+def optimistix_bfgs() -> Shown:
+    """∂ argmin / ∂ a, at the minimum itself by Newton's iteration in float64; the element that is farthest off."""
+    from experiments.gradcheck_upstream import in_optimistix as listed
+
+    target = next(t for t in listed.TARGETS if t.name == "optimistix.minimise(BFGS)")
+    return minimum(target.fun, lambda y, a, b: listed.bowl(y, (a, b)), *target.inputs["normal"]())
+
+
+def jaxopt_levenberg() -> Shown:
+    """∂ argmin / ∂ a, likewise."""
+    from experiments.gradcheck_upstream import in_jaxopt as listed
+
+    target = next(t for t in listed.TARGETS if t.name == "jaxopt.LevenbergMarquardt")
+    return minimum(
+        target.fun, lambda y, a, b: 0.5 * jnp.sum(listed.residuals(y, a, b) ** 2), *target.inputs["normal"]()
+    )
+
+
+def jaxopt_descent() -> Shown:
+    """∂ argmin / ∂ a, likewise."""
+    from experiments.gradcheck_upstream import in_jaxopt as listed
+
+    target = next(t for t in listed.TARGETS if t.name == "jaxopt.GradientDescent")
+    return minimum(target.fun, listed.bowl, *target.inputs["normal"]())

@@ -131,6 +131,52 @@ LISTED = (
         "NaN below −88: the branch that is not taken overflows",
         exact.sigmoid_log_det,
     ),
+    Explanation(
+        "lineax.linear_solve(BiCGStab)",
+        "dominant",
+        "theirs",
+        "it breaks down here: the value is wrong already, and the derivative raises in spite of throw=False",
+        exact.bicgstab,
+    ),
+    Explanation(
+        "optimistix.*(BFGS)",
+        "normal",
+        "theirs",
+        "in float32 it stops 1e-4 off the minimum, where the implicit function theorem is applied all the same",
+        exact.optimistix_bfgs,
+    ),
+    Explanation(
+        "jaxopt.LevenbergMarquardt",
+        "normal",
+        "theirs",
+        "it stops 1e-4 off the minimum, as above",
+        exact.jaxopt_levenberg,
+    ),
+    Explanation(
+        "jaxopt.GradientDescent",
+        "normal",
+        "theirs",
+        "it stops 1e-4 off the minimum, and its linear system is solved to 1e-5 only: under vmap, to another end",
+        exact.jaxopt_descent,
+    ),
+    Explanation(
+        "jaxopt.projection.projection_box_section",
+        "normal",
+        "ours",
+        "right: a bisection whose bracket moves with its arguments cannot be decided by its own derivative",
+    ),
+    *(
+        Explanation(f"optimistix.{name}", inputs, "no derivative", "a norm has none there; a subgradient comes out")
+        for name, inputs in (("two_norm", "zero"), ("rms_norm", "zero"), ("max_norm", "tie"))
+    ),
+    Explanation("distrax.Laplace", "centre", "no derivative", "the density has a kink at its centre"),
+    Explanation("diffrax.LinearInterpolation", "node", "no derivative", "a polygon has a kink at its nodes"),
+    Explanation(
+        "optimistix.minimise(GoldenSearch)",
+        "middle",
+        "ours",
+        "a search by values knows its argument to the root of the rounding only: nothing decides",
+    ),
 )
 
 EXPLANATIONS: tuple[Explanation, ...] = (*SCANNED, *LISTED)

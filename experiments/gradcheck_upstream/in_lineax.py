@@ -39,13 +39,15 @@ SQUARE = at(dominant=(normal(3, 3, 3) + 2 * jnp.eye(3), normal(4, 3)), normal=(n
 TALL = at(tall=(normal(7, 5, 3), normal(8, 5)))
 WIDE = at(wide=(normal(9, 3, 5), normal(10, 3)))
 
+BREAKDOWN = (normal(13, 3, 3) + 3 * jnp.eye(3), normal(14, 3))
+
 TARGETS = [
     solved("LU", lx.LU(), SQUARE),
     solved("QR", lx.QR(), {**SQUARE, **TALL, **WIDE}),
     solved("SVD", lx.SVD(), {**SQUARE, **TALL, **WIDE}),
     solved("AutoLinearSolver", lx.AutoLinearSolver(well_posed=None), {**SQUARE, **TALL}),
     solved("GMRES", lx.GMRES(1e-6, 1e-6), at(dominant=(normal(11, 3, 3) + 3 * jnp.eye(3), normal(12, 3)))),
-    solved("BiCGStab", lx.BiCGStab(1e-6, 1e-6), at(dominant=(normal(13, 3, 3) + 3 * jnp.eye(3), normal(14, 3)))),
+    solved("BiCGStab", lx.BiCGStab(1e-6, 1e-6), at(dominant=BREAKDOWN)),
     solved("Normal(CG)", lx.Normal(lx.CG(1e-6, 1e-6)), {**TALL}),
     solved("Normal(Cholesky)", lx.Normal(lx.Cholesky()), {**TALL, **WIDE}),
     solved("LSMR", lx.LSMR(1e-6, 1e-6), {**TALL}),

@@ -245,6 +245,28 @@ def residual(x, a):
     return x**3 + x - a
 
 
+def bracketed(factor):
+    """The same root, from a bracket that moves with y: within one of its steps the value has another slope, 1."""
+
+    def primal(y):
+        def turn(s):
+            middle = (s[1] + s[2]) / 2
+            low = middle**3 + middle < y
+            return s[0] + 1, jnp.where(low, middle, s[1]), jnp.where(low, s[2], middle)
+
+        s = lax.while_loop(lambda s: s[0] < 22, turn, (0, y - 4.3, y + 0.4))
+        return (s[1] + s[2]) / 2
+
+    return pulled(primal, lambda g, y: (factor * g / (3 * primal(y) ** 2 + 1),))
+
+
+def test_a_bracket_that_moves_decides_nothing_against_the_rule():
+    right, wrong = (check(bracketed(k), f32(3.3), power=False) for k in (1.0, 1.1))
+    assert right.verdict == "inconclusive", str(right)
+    assert "differences at larger steps agree with the rule" in right.leaves[0].note
+    assert wrong.verdict in ("fail", "kink")
+
+
 @pytest.mark.parametrize("made", [partial(fixed_point, 8), partial(bisected, 28), partial(bisected, 12)])
 def test_a_residual_decides(made):
     a = f32(0.5) if made.func is fixed_point else f32(5)

@@ -298,7 +298,6 @@ class Derivatives:
         program = Program(primal, lambda: run.opaque)
         return _Called(lambda high: program(self.lows, high), program)
 
-
     @functools.cached_property
     def rounded_primal64(self) -> Program:
         """`primal64` with a further rounding of every result to float64: highs, knobs -> outputs."""
