@@ -174,16 +174,32 @@ def table(results: Sequence[Result]) -> list[tuple[str, str, str]]:
     return rows
 
 
-def show(rows: Sequence[tuple[str, ...]]) -> None:
+def by_library(results: Sequence[Result], versions: dict[str, str]) -> list[tuple[str, ...]]:
+    """One row a distribution, under `SHORT`: its functions, and its checks by verdict."""
+    rows = []
+    for name in dict.fromkeys(LIBRARIES[r.library] for r in results):
+        mine = [r for r in results if LIBRARIES[r.library] == name]
+        count = {v: sum(r.verdict == v for r in mine) for v in ORDER}
+        told = ("pass", "kink", "fail", "inconclusive")
+        rest = len(mine) - sum(count[v] for v in told)
+        functions = len({(r.library, r.function) for r in mine})
+        rows.append((f"{name} {versions[name]}", *map(str, (functions, *(count[v] for v in told), rest))))
+    return rows
+
+
+SHORT = ("library", "functions", "pass", "kink", "fail", "inconclusive", "no value, or error")
+
+
+def show(rows: Sequence[tuple[str, ...]], headings: tuple[str, ...] = HEADINGS) -> None:
     """Print the table: with rich on a terminal, else in Markdown."""
     if importlib.util.find_spec("rich") is None or not sys.stdout.isatty():
-        for row in (HEADINGS, ("---",) * len(HEADINGS), *rows):
+        for row in (headings, ("---",) * len(headings), *rows):
             print("| " + " | ".join(row) + " |")
         return
     from rich.console import Console
     from rich.table import Table
 
-    shown = Table(*HEADINGS)
+    shown = Table(*headings)
     for row in rows:
         color = {"fail": "red", "error": "red", "kink": "yellow", "inconclusive": "yellow"}.get(row[-1].split()[0])
         shown.add_row(*row[:-1], f"[{color}]{row[-1]}[/]" if color else row[-1])
@@ -279,6 +295,8 @@ def conclude(results: Sequence[Result], versions: dict[str, str], interrupted: b
     functions = len({(r.library, r.function) for r in results})
     seconds = sum(r.seconds for r in results)
     print(f"{named}\n\nfunctions: {functions} of {len(used)} distributions; {seconds:.0f} s of processor time\n")
+    show(by_library(results, versions), SHORT)
+    print()
     show(table(results))
     counts = {v: sum(r.verdict == v for r in results) for v in ORDER}
     print("\n" + ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n) + "\n")
