@@ -20,13 +20,12 @@ def f32(value: Any) -> jax.Array:
     return jnp.asarray(value, jnp.float32)
 
 
-def slope(fun: Callable[..., Any], *at: float, by: int = 0) -> float:
-    """A partial derivative by mpmath."""
+def slope(fun: Callable[[Any], Any], at: float) -> float:
+    """A derivative by mpmath."""
     import mpmath
 
     with mpmath.workdps(40):
-        order = tuple(int(k == by) for k in range(len(at)))
-        return float(mpmath.re(mpmath.diff(fun, at if len(at) > 1 else at[0], order if len(at) > 1 else 1)))
+        return float(mpmath.re(mpmath.diff(fun, at)))
 
 
 def raised(fun: Callable[[], Any]) -> Any:
@@ -64,6 +63,12 @@ def focal_loss() -> Shown:
         return entropy * (1 - (p * y + (1 - p) * (1 - y))) ** 2
 
     return jax.grad(lambda y: optax.sigmoid_focal_loss(f32(0.4), y))(f32(0.0)), slope(loss, 0.0)
+
+
+def logsumexp() -> Shown:
+    """log Σ b eˣ by b₁ at x = (0.3, −0.2), b = (1, 0)."""
+    got = jax.grad(lambda b: jax.nn.logsumexp(f32([0.3, -0.2]), b=b))(f32([1.0, 0.0]))
+    return got[1], float(np.exp(-0.5))
 
 
 def wofz() -> Shown:

@@ -76,6 +76,14 @@ SCANNED = (
 
 # Of the lists, by library.
 LISTED = (
+    Explanation("jax.numpy.linalg.norm", "zero", "no derivative", "a norm has none at 0; JAX says NaN"),
+    Explanation(
+        "jax.nn.logsumexp(weights)",
+        "zeros",
+        "theirs",
+        "loses the derivative by b where b = 0 (jax#22398, open since 2024)",
+        exact.logsumexp,
+    ),
     Explanation("jax.scipy.linalg.hessenberg", "*", "theirs", "has no derivative in JAX"),
     Explanation("jax.scipy.linalg.sqrtm", "*", "theirs", "has no derivative in JAX: the Schur decomposition has none"),
     Explanation("jax.scipy.stats.beta.cdf", "*", "theirs", "raises by a and b, as betainc does", exact.beta_cdf),
