@@ -178,6 +178,20 @@ def bicgstab() -> Shown:
     return np.asarray(got), np.linalg.solve(np.float64(a), np.float64(b))
 
 
+def power_law() -> Shown:
+    """log p(1.3) of the power a = −1.0001 between ½ and 3, by a."""
+    import mpmath
+    import numpyro.distributions
+
+    a = f32(-1.0001)
+    got = jax.grad(lambda a: numpyro.distributions.DoublyTruncatedPowerLaw(a, 0.5, 3.0).log_prob(f32(1.3)))(a)
+
+    def density(a: Any) -> Any:
+        return a * mpmath.log(1.3) + mpmath.log((a + 1) / (3 ** (a + 1) - mpmath.mpf(0.5) ** (a + 1)))
+
+    return got, slope(density, float(a))
+
+
 def minimum(fun: Callable[..., Any], objective: Callable[..., Any], a: Any, b: Any) -> Shown:
     """∂ argmin / ∂ a as a solver has it, and at the minimum itself, by Newton's iteration in float64: the element that
     is farthest off, of the cotangent (1, −2, ½).

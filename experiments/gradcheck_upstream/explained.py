@@ -177,6 +177,27 @@ LISTED = (
         Explanation(f"optimistix.{name}", inputs, "no derivative", "a norm has none there; a subgradient comes out")
         for name, inputs in (("two_norm", "zero"), ("rms_norm", "zero"), ("max_norm", "tie"))
     ),
+    Explanation(
+        "numpyro.distributions.DoublyTruncatedPowerLaw",
+        "near_minus_one",
+        "theirs",
+        "its formula cancels close to a = −1",
+        exact.power_law,
+    ),
+    Explanation(
+        "numpyro.distributions.Dagum",
+        "middle",
+        "ours",
+        "right: value and scale are equal here, and the primal of softplus without its rule has a tie at 0",
+    ),
+    Explanation("optax.losses.kl_divergence", "zero", "no derivative", "infinite by a target of 0; JAX says NaN"),
+    Explanation(
+        "diffrax.diffeqsolve(ImplicitEuler, adaptive)",
+        "pendulum",
+        "ours",
+        "right to 1e-7 (Newton's iteration in float64 at the same steps): the derivative of the loop that solves a step "
+        "is an iteration behind its value",
+    ),
     Explanation("distrax.Laplace", "centre", "no derivative", "the density has a kink at its centre"),
     Explanation("diffrax.LinearInterpolation", "node", "no derivative", "a polygon has a kink at its nodes"),
     Explanation(
@@ -187,7 +208,27 @@ LISTED = (
     ),
 )
 
-EXPLANATIONS: tuple[Explanation, ...] = (*SCANNED, *LISTED)
+# Solvers of which the primal has no reverse mode: forward mode through the loop, column by column, and through further
+# iterations, takes more than `jnn.gradcheck.oracle.numerical.MOST` equations.
+LONG = tuple(
+    Explanation(name, "*", "ours", "a solver that takes more equations than a check may evaluate")
+    for name in (
+        "optimistix.minimise(LBFGS)",
+        "optimistix.minimise(NonlinearCG)",
+        "optimistix.minimise(NelderMead)",
+        "optimistix.root_find(Bisection)",
+        "diffrax.diffeqsolve(Tsit5, DirectAdjoint)",
+        "jaxopt.projection.projection_transport",
+        "jaxopt.projection.projection_birkhoff",
+        "jaxopt.BFGS",
+        "jaxopt.LBFGS",
+        "jaxopt.NonlinearCG",
+        "jaxopt.ProximalGradient(lasso)",
+        "jaxopt.ProjectedGradient(simplex)",
+    )
+)
+
+EXPLANATIONS: tuple[Explanation, ...] = (*SCANNED, *LISTED, *LONG)
 
 
 def explanation(function: str, inputs: str) -> Explanation | None:

@@ -138,18 +138,20 @@ class Forward(Columns):
         """What further iterations of the primal's while loops change: its own truncation error, if they converge."""
         y, g = self.gradients(w)
         bars = None
-        for extra in FURTHER + (INSIDE if jaxprs.has_loop_in_loop(self._derivatives.primal) else ()):
-            try:
-                further, longer = self.gradients(w, 0, extra)
-            except Exception:  # a solver that raises in iterations that it never reaches
-                continue
-            if not all(np.all(np.isfinite(a)) for a in (*further, *longer)):
-                continue
-            change = max((relative(a, b) for a, b in zip(y, further, strict=True)), default=0.0)
-            if change > 1e-2:  # the loop counts rather than converges
-                continue
-            found = [3 * np.abs(a - b) + 10 * change * np.abs(a) for a, b in zip(g, longer, strict=True)]
-            bars = found if bars is None else [np.maximum(a, b) for a, b in zip(bars, found, strict=True)]
+        nested = jaxprs.has_loop_in_loop(self._derivatives.primal)
+        for turns in (FURTHER, INSIDE) if nested else (FURTHER,):
+            for extra in turns:
+                try:
+                    further, longer = self.gradients(w, 0, extra)
+                except Exception:  # a solver that raises in iterations that it never reaches
+                    break
+                if not all(np.all(np.isfinite(a)) for a in (*further, *longer)):
+                    continue
+                change = max((relative(a, b) for a, b in zip(y, further, strict=True)), default=0.0)
+                if change > 1e-2:  # the loop counts rather than converges
+                    continue
+                found = [3 * np.abs(a - b) + 10 * change * np.abs(a) for a, b in zip(g, longer, strict=True)]
+                bars = found if bars is None else [np.maximum(a, b) for a, b in zip(bars, found, strict=True)]
         return bars
 
     @property
