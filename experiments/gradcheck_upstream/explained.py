@@ -195,8 +195,8 @@ LISTED = (
         "diffrax.diffeqsolve(ImplicitEuler, adaptive)",
         "pendulum",
         "ours",
-        "right to 1e-7 (Newton's iteration in float64 at the same steps): the derivative of the loop that solves a step "
-        "is an iteration behind its value",
+        "right to 1e-7 (Newton's iteration in float64 at the same steps): the derivative of the loop that solves a "
+        "step is an iteration behind its value",
     ),
     Explanation("distrax.Laplace", "centre", "no derivative", "the density has a kink at its centre"),
     Explanation("diffrax.LinearInterpolation", "node", "no derivative", "a polygon has a kink at its nodes"),
