@@ -42,6 +42,8 @@ class Checkpoints:
             always written. What was learned after the newest is learned again.
         keep: how many of the newest to keep.
 
+    Several processes write together, into a folder that all of them see, and as many or fewer go on from it.
+
     Needs orbax: `pip install 'jnn[checkpoints]'`.
     """
 
