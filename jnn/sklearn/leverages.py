@@ -29,18 +29,20 @@ DECAYS = np.logspace(-3, 4, 15)
 """γ is one of these: the smallest, so that h is the largest, against which examples held out do not speak."""
 AGAINST = 1.0
 """They do when their log-likelihood is that much below that of the likeliest γ: a parameter's worth (Akaike, 1974)."""
+KEPT = 2048
+"""Of more examples, so many drawn at random stand for all; and so many of those held out."""
 MOST = 512
-"""Of more examples, or examples times outputs, as many drawn at random stand for all."""
+"""Of those that a member has trained on so many, divided by the outputs, stand for all."""
 TINY = np.finfo(np.float64).tiny
 
 
 class Seen(NamedTuple):
-    """What the members were trained on."""
+    """What the members were trained on, in random order."""
 
     z: np.ndarray  # (n, d), as the network takes it
     y: np.ndarray  # (n, K)
     held_out: np.ndarray  # (members, n), which of them a member has not trained on
-    share: float  # n / N, if there were N examples
+    counts: np.ndarray  # (members,), how many a member has trained on, whether they are here or not
 
     @classmethod
     def of(cls, z: np.ndarray, y: np.ndarray, held_out: np.ndarray | None, members: int) -> "Seen":
@@ -49,8 +51,11 @@ class Seen(NamedTuple):
         if held_out is not None:
             for own, rows in zip(out, held_out, strict=True):
                 own[rows[rows >= 0]] = True
-        kept = np.sort(np.random.default_rng(0).permutation(len(z))[: max(1, MOST // y.shape[1])])
-        return cls(z[kept], y[kept], out[:, kept], len(kept) / len(z))
+        order = np.random.default_rng(0).permutation(len(z))
+        kept = np.zeros(len(z), bool)
+        kept[order[:KEPT]] = kept[order[out.any(axis=0)[order]][:KEPT]] = True
+        rows = order[kept[order]]
+        return cls(z[rows], y[rows], out[:, rows], np.sum(~out, axis=1))
 
 
 class Leverages:
@@ -66,14 +71,16 @@ class Leverages:
         """
         if not seen.held_out.any():
             raise ValueError("leverages need examples that were held out")
-        self._network, self._members, self._share = network, [], seen.share
+        self._network, self._members = network, []
         leverages, squares = [], []
         decays = DECAYS * dispersion
         for number, held_out in enumerate(seen.held_out):
             params_of_one = jax.tree.map(lambda leaf, number=number: np.asarray(leaf[number], np.float64), params)
-            trained, others = (_gradients(network, params_of_one, seen.z[rows]) for rows in (~held_out, held_out))
+            rows = np.flatnonzero(~held_out)[: max(1, MOST // seen.y.shape[1])]
+            trained, others = (_gradients(network, params_of_one, seen.z[own]) for own in (rows, held_out))
             values, vectors = np.linalg.eigh(_products(trained, trained))
-            member = _Member(params_of_one, trained, np.maximum(values, 0), vectors)
+            share = len(rows) / seen.counts[number]
+            member = _Member(params_of_one, share, trained, np.maximum(values, 0), vectors)
             self._members.append(member)
             leverages.append(self._of_member(member, others, decays))
             squares.append(np.square(others.a - seen.y[held_out].T))
@@ -83,6 +90,8 @@ class Leverages:
         log_likelihoods -= 0.5 * np.sum(np.log1p(h), axis=(1, 2))
         chosen = np.argmax(log_likelihoods >= log_likelihoods.max() - AGAINST)
         self.weight_decay: float = float(decays[chosen])
+        # How far targets that were held out are off, where what is off grows with √(1 + h).
+        self.residuals: Float[np.ndarray, "n K"] = np.sqrt(square / (1 + h[chosen])).T
         # σ² over the mean of r²: a ratio hardly depends on which examples were kept.
         self.noise_share: Float[np.ndarray, "K"] = noises[chosen] / np.maximum(np.mean(square, axis=1), TINY)
 
@@ -98,13 +107,14 @@ class Leverages:
 
     def _of_member(self, member: "_Member", at: "Gradients", decays: np.ndarray) -> Float[np.ndarray, "decays K n"]:
         known = np.square(member.vectors.T @ _products(member.trained, at))
-        known = 1 / (member.values + self._share * decays[:, None]) @ known
+        known = 1 / (member.values + member.share * decays[:, None]) @ known
         left = at.squares - known.reshape(len(decays), *at.squares.shape)
         return np.maximum(left, 0) / decays[:, None, None]
 
 
 class _Member(NamedTuple):
     params: Params
+    share: float
     trained: "Gradients"
     values: np.ndarray  # eigenvalues and eigenvectors of k(S, S)
     vectors: np.ndarray

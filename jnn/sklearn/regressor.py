@@ -130,8 +130,8 @@ class MLPRegressor(RegressorMixin, MLP):
         away = np.concatenate(list(away))
         most = np.maximum(np.abs(away).max(axis=0), np.finfo(away.dtype).tiny)  # whose square may be too large a number
         self.noise_ = most * np.sqrt(np.mean(np.square(away / most), axis=0)) if fixed else None
-        away = np.abs(away) if self.noise_ is None else np.abs(away) / np.where(self.noise_ > 0, self.noise_, 1.0)
-        self._residuals = None if held_out is None else np.sort(away, axis=0)
+        if held_out is not None and not fixed:
+            self._residuals = np.sort(np.abs(away), axis=0)
 
     @property
     def _unit(self) -> Any:
@@ -162,12 +162,24 @@ class MLPRegressor(RegressorMixin, MLP):
             return mean, variance
         dispersion = float(np.asarray(self.likelihood_.dispersion))
         noise: Any = 0.0 if self.noise_ is None else np.square(self.noise_ / self._unit)
-        if self._seen is not None:
-            if self._leverages is None:  # when it is asked for, since it takes longer than a prediction
-                seen = Seen(*self._seen)  # type: ignore[arg-type]  (its fields)
-                self._leverages = Leverages(self.network_, self.params_, seen, dispersion)
-            noise = noise * self._leverages.noise_share * (1 + self._leverages(self._prepared(x)))
+        if (leverages := self._of_the_seen()) is not None:
+            noise = noise * leverages.noise_share * (1 + leverages(self._prepared(x)))
         return mean, np.maximum(variance - dispersion, 0) + noise
+
+    def _of_the_seen(self) -> Leverages | None:
+        """Found when they are asked for, since they take longer than a prediction."""
+        if self._seen is not None and self._leverages is None and isinstance(self.likelihood_, Gaussian):
+            seen = Seen(*self._seen)  # type: ignore[arg-type]  (its fields)
+            dispersion = float(np.asarray(self.likelihood_.dispersion))
+            self._leverages = Leverages(self.network_, self.params_, seen, dispersion)
+        return self._leverages
+
+    def _standardized(self) -> np.ndarray | None:
+        """Residuals of examples held out, in units of the deviation predicted for them, sorted; None without such."""
+        if (leverages := self._of_the_seen()) is None or self.noise_ is None:
+            return self._residuals
+        sigma = self.noise_ / self._unit * np.sqrt(leverages.noise_share)
+        return np.sort(leverages.residuals / np.where(sigma > 0, sigma, 1.0), axis=0)
 
     def __getstate__(self) -> Any:
         """What predictions need, without what they have found out of it."""
@@ -179,9 +191,9 @@ class MLPRegressor(RegressorMixin, MLP):
 
         They reach as far from the mean as the examples that each member has held out were from what that member said of
         them, the ⌈coverage · (N + 1)⌉-th nearest of N: cross-conformal prediction, which holds whatever the noise is,
-        as long as new examples are like the old ones. In units of the deviation (see `predict`): that of the noise for
+        as long as new examples are like the old ones. In units of the deviation (see `predict`): noise and leverage for
         the examples held out, or the likelihood's own for each input; for `X` the members' disagreement on top, so that
-        intervals are wider where there were few examples. Of every target by itself.
+        intervals are wider where there were few examples. Of every target by itself. (N is some 2,000 at most.)
 
         Args:
             X: inputs.
@@ -194,13 +206,14 @@ class MLPRegressor(RegressorMixin, MLP):
         the jackknife+", 2021 (with the members' mean in the middle).
         """
         check_is_fitted(self, "params_")
-        if self._residuals is None:
+        residuals = self._standardized()
+        if residuals is None:
             raise ValueError("no examples were held out to measure intervals by: train with early_stopping=True, say")
-        count = len(self._residuals)
+        count = len(residuals)
         place = int(np.ceil(coverage * (count + 1)))
         if not 0 < coverage < 1 or place > count:
             raise ValueError(f"expected coverage between 0 and {count / (count + 1):.4g}, as {count} examples allow")
-        reach = self._residuals[place - 1]
+        reach = residuals[place - 1]
         mean, deviation = self.predict(X, return_std=True)
         half = (reach[0] if self._flat else reach) * deviation
         lower = mean - half

@@ -10,7 +10,7 @@ import pytest
 import jnn
 from jnn import curvature
 from jnn.sklearn import MLPRegressor
-from jnn.sklearn.leverages import DECAYS, MOST, Leverages, Seen
+from jnn.sklearn.leverages import DECAYS, KEPT, MOST, Leverages, Seen
 
 NETWORK = jnn.mlp([2, 3, 4, 2], "tanh", shortcuts=True)
 
@@ -59,14 +59,17 @@ def test_h_and_noise_are_those_of_dense_matrices(key):
 
 def test_a_part_stands_for_all_examples():
     rng = np.random.default_rng(0)
-    z, y = rng.normal(size=(4 * MOST, 1)), rng.normal(size=(4 * MOST, 1))
+    n = 3 * KEPT
+    z, y = rng.normal(size=(n, 1)), rng.normal(size=(n, 1))
     params = jax.tree.map(lambda leaf: leaf[None], jnn.mlp([1, 1]).init(jax.random.key(0), dtype=jnp.float64))
     seen = Seen.of(z, y, np.arange(MOST)[None], 1)
-    assert (len(seen.z), seen.share) == (MOST, 0.25)
+    assert seen.held_out.sum() == MOST  # all of them, and of the others a third
+    assert KEPT <= len(seen.z) < KEPT + MOST
+    assert seen.counts.tolist() == [n - MOST]
     part = Leverages(jnn.mlp([1, 1]), params, seen, 1.0)(np.array([[2.0]]))
-    design = np.c_[z[MOST:], np.ones(3 * MOST)]
+    design = np.c_[z[MOST:], np.ones(n - MOST)]
     expected = np.array([2.0, 1.0]) @ np.linalg.inv(design.T @ design) @ np.array([2.0, 1.0])
-    np.testing.assert_allclose(part, expected, rtol=0.2)  # a sample of some 400 of 1,500
+    np.testing.assert_allclose(part, expected, rtol=0.2)  # by the second moment of 512: known to √(2/512), three times
 
 
 @pytest.fixture(scope="module")
