@@ -53,7 +53,8 @@ class Seen(NamedTuple):
                 own[rows[rows >= 0]] = True
         order = np.random.default_rng(0).permutation(len(z))
         kept = np.zeros(len(z), bool)
-        kept[order[:KEPT]] = kept[order[out.any(axis=0)[order]][:KEPT]] = True
+        by_any = np.asarray(out.any(axis=0))
+        kept[order[:KEPT]] = kept[order[by_any[order]][:KEPT]] = True
         rows = order[kept[order]]
         return cls(z[rows], y[rows], out[:, rows], np.sum(~out, axis=1))
 
