@@ -34,7 +34,7 @@ TESTS = {
     "curvature.py": MATRICES,
     "posterior.py": POSTERIOR,
     "model.py": f"{POSTERIOR} {ENSEMBLES}/test_fit.py tests/persistence/test_round_trip.py",
-    "schedules.py": f"tests/test_optimizers.py {FIT}",
+    "schedules.py": "tests/test_schedules.py",
     "optimizers.py": f"tests/test_optimizers.py tests/test_rprop.py {TRAINING}/test_levenberg_marquardt.py",
     "training/problem.py": f"{TRAINING}/test_stopping.py {FIT} {TRAINING}/test_fit_input.py",
     "training/program.py": f"{FIT} {TRAINING}/test_stopping.py {TRAINING}/test_splitting.py {ENSEMBLES}/test_fit.py",
@@ -164,6 +164,7 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "train",
         "restarts > 1 → restarts >= 1",
     ): "where the search for the decay of a single network begins; it ends where the evidence is largest",
+    ("training/stopping.py", "StoppingRule", "False → True"): "a gradient's norm that no rule reads costs time alone",
     ("laplace.py", "train", "3 → 2"): "where the search for the decays begins",
     (
         "posterior.py",

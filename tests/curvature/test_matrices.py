@@ -106,13 +106,25 @@ def test_of_a_linear_network_without_weights_the_sum_of_squares_is_that_of_the_r
     """∂a_k/∂W_ik = x_i and ∂a_k/∂b_k = 1, so that both matrices are Σ_nk j_nk j_nkᵀ."""
     network, likelihood = jnn.mlp([3, 2]), likelihoods.Gaussian()
     params, x, y, _ = problem(network, likelihood, key)
+    every = objectives.every_weight_mask(network)  # so that a decay that nobody asked for would show
     units = np.eye(2)
     rows = np.stack([ravel_pytree(({"W": np.outer(row, e), "b": e},))[0] for row in np.asarray(x) for e in units])
     for found in (
-        curvature.hessian(network, likelihood, reduction="sum")(params, x, y),
-        curvature.gauss_newton(network, likelihood, reduction="sum")(params, x),
+        curvature.hessian(network, likelihood, reduction="sum", mask=every)(params, x, y),
+        curvature.gauss_newton(network, likelihood, reduction="sum", mask=every)(params, x),
     ):
         np.testing.assert_allclose(found, rows.T @ rows, rtol=1e-12, atol=1e-12)
+    for found in (
+        curvature.diagonal(network, likelihood, reduction="sum", mask=every)(params, x, y),
+        curvature.diagonal(network, likelihood, reduction="sum", mask=every)(params, x, None),
+    ):
+        np.testing.assert_allclose(ravel_pytree(found)[0], np.sum(rows**2, axis=0), rtol=1e-12)
+    v = jax.tree.map(jnp.ones_like, params)
+    for found in (
+        curvature.hessian_vector_product(network, likelihood, reduction="sum", mask=every)(params, v, x, y),
+        curvature.gauss_newton_vector_product(network, likelihood, reduction="sum", mask=every)(params, v, x),
+    ):
+        np.testing.assert_allclose(ravel_pytree(found)[0], rows.T @ rows @ np.ones(rows.shape[1]), rtol=1e-12)
 
 
 @each_network
