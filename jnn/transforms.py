@@ -407,7 +407,7 @@ class Pieces(Transform):
     >>> from jnn.transforms import Pieces
     >>> x = np.repeat([[0.0], [1.0], [3.0]], 16, axis=0)
     >>> Pieces.fit(x).apply(np.array([[0.0], [2.0]])).round(3).tolist()
-    [[0.0, -0.333, -0.167], [2.0, 0.167, 0.083]]
+    [[0.0, -0.333, -0.167, 0.0], [2.0, 0.167, 0.083, 0.0]]
 
     Source: Gorishniy, Rubachev, Babenko, "On embeddings for numerical features in tabular deep learning", NeurIPS 2022,
     section 3.2, there as all that the network sees of the column.

@@ -154,7 +154,7 @@ def test_a_loop_of_many_equations_is_compiled_and_no_clock_decides(monkeypatch):
     first = plan(V)
     compiled = []
     quick = numerical.quick
-    monkeypatch.setattr(numerical, "quick", lambda fun: lambda values: compiled.append(1) or quick(fun)(values))
+    monkeypatch.setattr(numerical, "quick", lambda fun: lambda *values: compiled.append(1) or quick(fun)(*values))
     for limit, expected in ((10**6, 0), (3, 1)):
         monkeypatch.setattr(numerical, "LONG", limit)
         compiled.clear()
