@@ -43,6 +43,17 @@ EFFORTS = {
 }
 
 
+@dataclass(frozen=True)
+class Band:
+    """Of one sample: its examples, and on a grid the true curve, the mean, and half of the 95% band."""
+
+    examples: tuple[np.ndarray, np.ndarray]
+    grid: np.ndarray
+    truth: np.ndarray
+    mean: np.ndarray
+    half: np.ndarray
+
+
 # --- the spectrum, and what standardization does to it
 
 
@@ -134,13 +145,15 @@ class Sines:
     noise: np.ndarray
     error: np.ndarray
     covered: np.ndarray
+    first: Band | None = None
 
 
 def sines(effort: Effort, session: Session) -> Sines:
     """1-20-1, 61 weights, decay and noise by evidence."""
     grid = np.linspace(-1, 1, 201, dtype=np.float32)[:, None]
     truth = np.sin(2 * np.pi * grid)
-    rows = []
+    rows: list[Any] = []
+    first = None
     for seed in session.each(range(effort.sines), lambda seed: f"Evidence: noisy sine {seed}"):
         x, y = noisy_sine(np.random.default_rng(1000 * session.seed + seed))
         with warnings.catch_warnings():
@@ -152,8 +165,9 @@ def sines(effort: Effort, session: Session) -> Sines:
         deviation = np.sqrt(np.maximum(variance - noise, 0))
         covered = np.mean(np.abs(mean - truth) <= norm.ppf(0.975) * deviation)
         error = np.sqrt(np.mean((mean - truth) ** 2))
+        first = first or Band((x, y), grid, truth, np.asarray(mean), norm.ppf(0.975) * deviation)
         rows.append((float(model.posterior.effective_weights), np.sqrt(noise), error, covered))
-    return Sines(*np.array(rows, float).T)
+    return Sines(*np.array(rows, float).reshape(-1, 4).T, first=first)
 
 
 # --- evidence, or cross-validation
@@ -216,19 +230,23 @@ def with_a_gap(rng: np.random.Generator, count: int = 100) -> tuple[np.ndarray, 
     return x.astype(np.float32), wave(x, rng)
 
 
-def wave(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def wave(x: np.ndarray, rng: np.random.Generator, noise: float = 0.1) -> np.ndarray:
     """The curve, with noise."""
-    return (np.cos(4 * x + 0.8) + 0.1 * rng.normal(size=x.shape)).astype(np.float32)
+    return (np.cos(4 * x + 0.8) + noise * rng.normal(size=x.shape)).astype(np.float32)
 
 
 STRUCTURES = ("last_layer", "diagonal", "kronecker", "full")
 WAYS = ("σ alone", *STRUCTURES, "ensemble", "ensemble, leverages", "MLPRegressor")
 
 
-def in_the_gap(effort: Effort, session: Session) -> dict[str, np.ndarray]:
-    """Coverage of 95% intervals and mean negative log-likelihood of new targets, in the gap and beside it, by way."""
+def in_the_gap(effort: Effort, session: Session) -> tuple[dict[str, np.ndarray], dict[str, Band]]:
+    """Coverage of 95% intervals and mean negative log-likelihood of new targets, in the gap and beside it, by way; and
+    the intervals of the first sample.
+    """
     network = jnn.mlp([1, 30, 1])
     found: dict[str, list[Any]] = {way: [] for way in WAYS}
+    bands: dict[str, Band] = {}
+    grid = np.linspace(-1.3, 1.3, 200, dtype=np.float32)[:, None]
     for seed in session.each(range(effort.gaps), lambda seed: f"Intervals in a gap: sample {seed}"):
         rng = np.random.default_rng(1000 * session.seed + seed)
         x, y = with_a_gap(rng)
@@ -266,7 +284,11 @@ def in_the_gap(effort: Effort, session: Session) -> dict[str, np.ndarray]:
         predictions["MLPRegressor"] = _of_the_regressor(MLPRegressor(random_state=seed).fit(x, y[:, 0]))
         for way, predict in predictions.items():
             found[way].append([_scores(predict(z), t) for z, t in parts])
-    return {way: np.array(values, float) for way, values in found.items()}
+            if way not in bands:
+                mean, variance = predict(grid)
+                half = norm.ppf(0.975) * np.sqrt(variance)
+                bands[way] = Band((x, y), grid, wave(grid, rng, 0.0), np.asarray(mean), half)
+    return {way: np.array(values, float) for way, values in found.items()}, bands
 
 
 def _fixed(model: Model, noise: float) -> Any:
@@ -362,7 +384,7 @@ def run(session: Session) -> Outcome:
     training = along_a_training(session, (0, 10) if session.size == "tiny" else (0, 2, 5, 10, 30))
     by_evidence = sines(effort, session)
     chosen = choices(effort, session)
-    gap = in_the_gap(effort, session)
+    gap, bands = in_the_gap(effort, session)
     uneven = uneven_noise(effort, session)
     return Outcome(
         verdicts=[
@@ -376,7 +398,7 @@ def run(session: Session) -> Outcome:
             robust(uneven),
         ],
         tables=[_training_table(training), _gap_table(gap), _uneven_table(uneven)],
-        pictures=[_spectrum_picture(spectrum), _band_picture(session)],
+        pictures=[_spectrum_picture(spectrum), *_sine_picture(by_evidence.first), _gap_picture(bands)],
         interrupted=session.interrupted,
     )
 
@@ -492,22 +514,32 @@ def _spectrum_picture(found: Spectra) -> Picture:
     return Picture("The Hessian's spectrum", [panel], "Ten tanh neurons on diabetes, at the first weights.")
 
 
-def _band_picture(session: Session) -> Picture:
-    x, y = with_a_gap(np.random.default_rng(session.seed))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", laplace.NotConvergedWarning)
-        model = laplace.train(jnn.mlp([1, 30, 1]), GAUSSIAN, x, y, key=jax.random.key(session.seed), restarts=4)
-    grid = np.linspace(-1.3, 1.3, 200, dtype=np.float32)[:, None]
-    (low, high), mean = model.interval(grid), model.mean(grid)
-
+def _band_panel(band: Band, title: str, alt: str, within: float) -> str:
     def draw(axes: Axes) -> None:
-        axes.fill_between(grid[:, 0], low[:, 0], high[:, 0], color=drawing.FAINT, label="95%")
-        axes.plot(grid[:, 0], mean[:, 0], color=drawing.FIRST, label="mean")
-        axes.plot(x[:, 0], y[:, 0], ".", color=drawing.SECOND, label="examples")
-        drawing.finish(axes, "input x", legend="best")
+        x, mean, half = (values[:, 0] for values in (band.grid, band.mean, band.half))
+        axes.fill_between(x, mean - half, mean + half, color=drawing.FAINT, label="95%")
+        axes.plot(x, band.truth[:, 0], "--", color=drawing.INK, linewidth=1, label="truth")
+        axes.plot(x, mean, color=drawing.FIRST, label="mean")
+        axes.plot(*(values[:, 0] for values in band.examples), ".", color=drawing.SECOND, label="examples")
+        axes.set_ylim(-within, within)
+        drawing.finish(axes, "input x", below=2)
 
-    panel = drawing.panel(draw, "A gap", "A curve with its 95% band, wide where there are no examples")
-    return Picture("Where there are no data", [panel], "Laplace's posterior about a network trained by evidence.")
+    return drawing.panel(draw, title, alt, height=3.2)
+
+
+def _sine_picture(band: Band | None) -> list[Picture]:
+    if band is None:  # interrupted before
+        return []
+    panel = _band_panel(band, "f, by evidence", "A noisy sine, the fitted curve and its 95% band", 1.5)
+    return [Picture("The noisy sine", [panel], "The first sample; the band is that of the curve, without the noise.")]
+
+
+def _gap_picture(bands: dict[str, Band]) -> Picture:
+    panels = [
+        _band_panel(band, way, f"A curve and its 95% band about new targets, by {way}, with a gap in the data", 5.0)
+        for way, band in bands.items()
+    ]
+    return Picture("Where there are no data", panels, "The first sample; a band that leaves the picture goes on.")
 
 
 EXPERIMENT = Experiment(
