@@ -22,6 +22,7 @@ import jnn
 from jnn import adam, dag, ensembles, fit, mlp, stopping
 from jnn.ensembles import scheduling
 from jnn.likelihoods import Categorical
+from jnn.training import visiting
 
 RNG = np.random.default_rng(8)
 X = RNG.normal(size=(150, 4))
@@ -130,7 +131,7 @@ class Script:
         timed, visits = scheduling._Worker._timed, []
 
         def interrupting(worker, *work):
-            worker._pace.epochs = 1
+            worker._pace = EveryEpoch()
             if not visits and self.number == self.count - 1:
                 os.kill(os.getpid(), signal.SIGINT)
             visits.append(1)
@@ -162,6 +163,16 @@ class Script:
         """What the others go on with."""
         place = jnn.Checkpoints(self.folder / "dies", seconds=0)
         print("gone_on", hashed(train(F, Y, checkpoint=place, **self.shards)))
+
+
+class EveryEpoch(visiting.Pace):
+    """Visits after each epoch: the pace of a program is shared by its threads, which measure it anew."""
+
+    def __init__(self) -> None:
+        self.epochs = 1
+
+    def took(self, epochs, seconds) -> None:
+        """Nothing is learned."""
 
 
 def told(call) -> str:
