@@ -228,7 +228,7 @@ def _holds_categories(column: Any, where: str) -> bool:
         cells = _cells(column, where)
         texts = [cell for cell in cells if isinstance(cell, str)]
         if texts and all(DATE.match(text) for text in texts):
-            raise ColumnError(f"{where} holds dates, the first is {texts[0]!r}{HINT}")
+            raise _dates(where, "date", f"the first is {texts[0]!r}")
         return bool(texts)
     return kind == "category"
 
@@ -240,13 +240,12 @@ HINT = (
 )
 
 
-def _dates(kind: Any) -> str:
-    """What a column of such a type holds, and what to do about it."""
+def _dates(where: str, kind: Any, found: str) -> ColumnError:
+    """What is said of a column of dates or of lengths of time, and what to do about it."""
     if re.search("timedelta|duration", str(kind).lower()):
-        return (
-            "lengths of time{}. Make numbers of them, in a unit that suits (pandas: column / pandas.Timedelta(days=1))"
-        )
-    return "dates{}" + HINT
+        hint = ". Make numbers of them, in a unit that suits (pandas: column / pandas.Timedelta(days=1))"
+        return ColumnError(f"{where} holds lengths of time, {found}{hint}")
+    return ColumnError(f"{where} holds dates, {found}{HINT}")
 
 
 def _cells(column: Any, where: str) -> list[Any]:
@@ -258,7 +257,7 @@ def _cells(column: Any, where: str) -> list[Any]:
     for cell in cells:
         if cell is not None and not isinstance(cell, str | bytes | bool | int | float | np.generic):
             if _kind(type(cell).__name__) == "date":
-                raise ColumnError(f"{where} holds " + _dates(type(cell)).format(f", the first is {cell!r}"))
+                raise _dates(where, type(cell), f"the first is {cell!r}")
             # In the words in which scikit-learn's checks expect it.
             raise TypeError(f"argument must be a string or a number, not {type(cell).__name__!r}, in {where}")
     return [cell.item() if isinstance(cell, np.generic) else cell for cell in cells]
@@ -273,7 +272,7 @@ def _numbers(column: Any, where: str) -> Float[np.ndarray, "n"]:
     """A column as float64; NaN for what is missing."""
     dtype, kind = _dtype(column), _kind(_dtype(column))
     if kind == "date":
-        raise ColumnError(f"{where} holds " + _dates(dtype).format(f", of type {dtype}"))
+        raise _dates(where, dtype, f"of type {dtype}")
     if kind == "number" and isinstance(column, np.ndarray):
         return column.astype(np.float64)
     if kind == "number" and hasattr(column, "iloc"):

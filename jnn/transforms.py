@@ -12,7 +12,7 @@ input's dtype.
 import abc
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import jax
@@ -77,7 +77,8 @@ class Transform(abc.ABC):
 
     def _mapped(self, x: Any, columns: int, name: str, formula: Any) -> Any:
         """`formula(xp, x, *arrays)`: in float64 by NumPy, in its own dtype by JAX; of integers in floating point."""
-        arrays: list[Any] = [getattr(self, own) for own in self.__dataclass_fields__]  # type: ignore[attr-defined]
+        every: Any = self
+        arrays: list[Any] = [getattr(self, own.name) for own in fields(every) if not own.metadata.get("static")]
         x = real_array(x, name)
         xp = jnp if any(isinstance(array, jax.core.Tracer) for array in arrays) else _library(x)
         if x.ndim == 0 or x.shape[-1] != columns:
@@ -368,18 +369,12 @@ class Encode(Transform):
 
     def apply(self, x: Inputs) -> Float[Array | np.ndarray, "*batch k"]:
         """z."""
-        xp = _library(x)
-        if x.ndim == 0 or x.shape[-1] != self.columns:
-            raise ValueError(f"expected x with {self.columns} columns, as the transform was fitted to; got {x.shape}")
-        own = _floating(x)
-        x = xp.asarray(x, own)
-        if self.source != tuple(range(self.columns)):
-            x = x[..., np.array(self.source)]
-        missing, code, number = (
-            xp.asarray(array, dtype).reshape((1,) * (x.ndim - 1) + (-1,))
-            for array, dtype in ((self.missing, own), (self.code, own), (self.number, bool))
-        )
-        return xp.where(xp.isnan(x), missing, xp.where(number, x, (x == code).astype(own)))
+
+        def formula(xp: Any, x: Any, missing: Any, code: Any, number: Any) -> Any:
+            x = x[..., np.array(self.source, int)]
+            return xp.where(xp.isnan(x), missing, xp.where(number != 0, x, (x == code).astype(x.dtype)))
+
+        return self._mapped(x, self.columns, "x", formula)
 
     def undo(self, z: Num[Array | np.ndarray, "*batch k"]) -> Float[Array | np.ndarray, "*batch d"]:
         """Not defined: gaps and categories are gone."""
@@ -456,19 +451,12 @@ class Pieces(Transform):
 
     def apply(self, x: Inputs) -> Float[Array | np.ndarray, "*batch k"]:
         """x, and z beside it."""
-        xp = _library(x)
-        if x.ndim == 0 or x.shape[-1] != self.columns:
-            raise ValueError(f"expected x with {self.columns} columns, as the transform was fitted to; got {x.shape}")
-        own = _floating(x)
-        x = xp.asarray(x, own)
-        if not self.source:
-            return x
-        low, high, gain, center = (
-            xp.asarray(array, own).reshape((1,) * (x.ndim - 1) + (-1,))
-            for array in (self.low, self.high, self.gain, self.center)
-        )
-        pieces = gain * (xp.minimum(xp.maximum(x[..., np.array(self.source)], low), high) - center)
-        return xp.concatenate([x, pieces], axis=-1)
+
+        def formula(xp: Any, x: Any, low: Any, high: Any, gain: Any, center: Any) -> Any:
+            z = x[..., np.array(self.source, int)]
+            return xp.concatenate([x, gain * (xp.minimum(xp.maximum(z, low), high) - center)], axis=-1)
+
+        return self._mapped(x, self.columns, "x", formula)
 
     def undo(self, z: Num[Array | np.ndarray, "*batch k"]) -> Float[Array | np.ndarray, "*batch d"]:
         """x, which is the first columns."""
