@@ -151,3 +151,8 @@ def test_initial_steps_that_do_not_fit(initial, message):
         return
     with pytest.raises(ValueError, match=message):
         rprop(initial).init(params)
+
+
+def test_initial_steps_of_weights_that_are_one_array():
+    with pytest.raises(ValueError, match=r"\(2, 3\) or one number at the only leaf, got shape \(3, 2\)"):
+        rprop(jnp.ones((3, 2))).init(jnp.ones((2, 3)))

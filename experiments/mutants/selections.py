@@ -171,7 +171,10 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "Posterior.sample",
         "1 - jnp.sqrt(gamma / (values + gamma)) → 1 + jnp.sqrt(gamma / (values + gamma))",
     ): "a draw's part along each eigenvector changes its sign, which its distribution does not see",
+    ("networks/sweep.py", "_shape", "*"): "which shape of a step is taken changes the speed alone",
     ("networks/sweep.py", "_shape.cost", "*"): "which shape of a step is taken changes the speed alone",
+    ("training/structure.py", "rounded_up", "count - 1 → 1 - count"): "an integer's bit_length is that of its magnitude",
+    ("transforms.py", "_root", "2 → 1"): "any bound does whose square is finite, and ratio² beside 1 is all that counts",
     (
         "networks/sweep.py",
         "Sweep.backward",

@@ -150,8 +150,7 @@ def _check(edges: np.ndarray, d: int, m: int, k: int) -> None:
 
     source, target = edges.T
     count = 1 + d + m + k
-    outside = (edges < 0).any(1) | (edges >= count).any(1)
-    refuse(outside, f"expected neuron numbers from 0 to {count - 1}, got the edge {{}}")
+    refuse((edges < 0).any(1), f"expected neuron numbers from 0 to {count - 1}, got the edge {{}}")
     if (target <= source).any() and (loop := _cycle(edges)):
         raise ValueError(f"the connections have a cycle, {' → '.join(map(str, loop))}; a feed-forward network has none")
     refuse(

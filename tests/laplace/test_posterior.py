@@ -101,6 +101,23 @@ def test_samples_and_variances_with_fewer_examples_than_weights(key):
     np.testing.assert_allclose(np.cov(np.asarray(draws).T), expected, rtol=0, atol=5 * 0.3 * np.sqrt(2 / 4000))
 
 
+def test_examples_that_repeat_add_no_directions_whatever_their_scale():
+    rng = np.random.default_rng(0)
+    x = 1e4 * np.tile(rng.normal(size=(3, 9)), (2, 1))  # 6 examples, 3 of them others, for 10 weights
+    y = x[:, :1] * 1e-4
+    params = ({"W": jnp.zeros((9, 1), float), "b": jnp.zeros(1, float)},)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", laplace.NotConvergedWarning)  # the covariance of a linear model is one anywhere
+        posterior = laplace.fit(jnn.mlp([9, 1]), GAUSSIAN, params, x, y, weight_decay=1.0, noise=1.0)
+    assert posterior.basis.values.shape == (3,)
+    design = np.c_[x, np.ones(6)]
+    # (I + XᵀX)⁻¹ by Woodbury's identity and a QR decomposition: eigenvalues of 1e9 beside 1 would cost 9 digits.
+    q, r = np.linalg.qr(design[:3].T)
+    inner = np.linalg.inv(2 * r @ r.T + np.eye(3))
+    expected = np.eye(10) - q @ q.T + q @ inner @ q.T
+    np.testing.assert_allclose(posterior.covariance(jnp.eye(10)), expected, rtol=0, atol=1e-10)
+
+
 # --- predictions
 
 
