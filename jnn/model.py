@@ -406,4 +406,4 @@ def _row(columns: int) -> jax.ShapeDtypeStruct:
 
 def _flattened(tree: Any, axes: int) -> Any:
     """The tree with the first axes of each array made one."""
-    return jax.tree.map(lambda leaf: jnp.reshape(leaf, (-1, *leaf.shape[axes:])), tree)
+    return jax.tree.map(lambda leaf: jnp.reshape(leaf, (-1, *jnp.shape(leaf)[axes:])), tree)

@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 import jnn
 from jnn import Model, curvature, laplace, likelihoods, persistence
 from jnn.model import MismatchError, mixture_quantiles
-from jnn.posterior import predictive
+from jnn.posterior import Posterior, predictive
 from jnn.transforms import Standardize
 
 GAUSSIAN = likelihoods.Gaussian()
@@ -99,6 +99,14 @@ def test_samples_and_variances_with_fewer_examples_than_weights(key):
     np.testing.assert_allclose(posterior.covariance(jnp.eye(len(expected))), expected, rtol=0, atol=1e-12)
     draws = jax.jit(jax.vmap(lambda k: ravel_pytree(posterior.sample(k, params))[0]))(jax.random.split(key, 4000))
     np.testing.assert_allclose(np.cov(np.asarray(draws).T), expected, rtol=0, atol=5 * 0.3 * np.sqrt(2 / 4000))
+
+
+def test_a_posterior_made_by_hand_has_plain_numbers(key):
+    params, x, y = trained(key)
+    made = laplace.fit(NETWORK, GAUSSIAN, params, x, y, weight_decay=0.5, noise=1.0)
+    by_hand = Posterior(made.basis, 0.5)  # its noise is 1, its evidence is not known
+    found, expected = (Model(NETWORK, GAUSSIAN, params, posterior=p).moments(x[:3]) for p in (by_hand, made))
+    np.testing.assert_array_equal(found.variance, expected.variance)
 
 
 def test_examples_that_repeat_add_no_directions_whatever_their_scale():
