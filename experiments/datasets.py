@@ -72,16 +72,9 @@ class Data:
         """The targets as the likelihood takes them: labels of more than two classes, else a column."""
         return part.y if isinstance(self.source.likelihood, Categorical) else part.y[..., None].astype(np.float32)
 
-    def stacked(self, part: Part) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """All splits' inputs and targets below each other, and the rows of each split, as `jnn.ensembles.fit` takes."""
-        splits, count = part.x.shape[:2]
-        y = self.targets(part)
-        rows = np.arange(splits * count).reshape(splits, count)
-        return part.x.reshape(-1, self.inputs), y.reshape(-1, *y.shape[2:]), rows
-
     def estimate(self, values: np.ndarray, level: float = 0.95) -> Estimate:
         """The mean of a figure of each split, with an interval that knows how the splits overlap."""
-        return statistics.over_splits(values.tolist(), self.train.x.shape[1], self.test.x.shape[1], level)
+        return statistics.over_splits(values, self.train.x.shape[1], self.test.x.shape[1], level)
 
 
 def split(name: str, splits: int, seed: int, examples: int | None = None, standardize: bool = True) -> Data:
@@ -102,11 +95,13 @@ def split(name: str, splits: int, seed: int, examples: int | None = None, standa
         x, y = x[rows], y[rows]
     rows = list(chooser(splits, test_size=TEST_SHARE, random_state=seed).split(x, y))
     train, test = np.stack([r[0] for r in rows]), np.stack([r[1] for r in rows])
-    scaled = _standardized if standardize else _as_they_come
-    x_train, x_test = scaled(x[train], x[test])
+    if standardize:
+        x_train, x_test = transformed(Standardize, x[train], x[test])
+    else:
+        x_train, x_test = (x[rows].astype(np.float32) for rows in (train, test))
     if source.classes:
         return Data(source, Part(x_train, y[train].astype(np.int32)), Part(x_test, y[test].astype(np.int32)))
-    y_train, y_test = _standardized(y[train][..., None], y[test][..., None])
+    y_train, y_test = transformed(Standardize, y[train][..., None], y[test][..., None])
     return Data(source, Part(x_train, y_train[..., 0]), Part(x_test, y_test[..., 0]))
 
 
@@ -119,11 +114,3 @@ def transformed(
         np.stack([t.apply(part) for t, part in zip(learned, parts, strict=True)]) for parts in (train, test)
     )
     return z_train.astype(np.float32), z_test.astype(np.float32)
-
-
-def _standardized(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return transformed(Standardize, train, test)
-
-
-def _as_they_come(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return train.astype(np.float32), test.astype(np.float32)

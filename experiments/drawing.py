@@ -7,14 +7,20 @@ the page sets. The series differ in lightness and in marker or dash too, for rea
 import io
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from experiments.experiment import Picture
+from experiments.statistics import Estimate
+
+Drawn = TypeVar("Drawn")
 
 INK, MUTED, GRID, PAPER = "#00fe01", "#00fe02", "#00fe03", "#00fe04"
 FIRST, SECOND, THIRD, FAINT = "#00fe11", "#00fe12", "#00fe13", "#00fe14"
@@ -28,6 +34,8 @@ ROLES = {
     THIRD: "third",
     FAINT: "faint",
 }
+LOOKS = ((SECOND, "--", "s"), (FIRST, "-", "o"), (THIRD, "-.", "^"), (INK, ":", "D"))
+"""Colors, dashes and markers of lines that are drawn beside each other."""
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -79,6 +87,23 @@ def panel(plot: Callable[[Axes], None], title: str, alt: str, width: float = 3.5
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
     return _inline(text.getvalue(), alt)
+
+
+def picture(
+    title: str,
+    caption: str,
+    seen: str,
+    plot: Callable[[Axes, Drawn], None],
+    drawn: Mapping[str, Drawn],
+    width: float = 3.5,
+    height: float = 2.8,
+) -> Picture:
+    """A panel for each entry of `drawn`; its name is the panel's title, and `seen` says what the panel shows."""
+    panels = [
+        panel(lambda axes, one=one: plot(axes, one), name, f"{name}: {seen}", width, height)
+        for name, one in drawn.items()
+    ]
+    return Picture(title, panels, caption)
 
 
 def _inline(svg: str, alt: str) -> str:
@@ -149,3 +174,38 @@ def finish(axes: Axes, x: str = "", y: str = "", log: str = "", legend: Corner |
         axes.legend(loc=legend)
     if below:
         axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=below, columnspacing=1)
+
+
+def lines(
+    axes: Axes,
+    drawn: Mapping[str, tuple[Any, Any]],
+    looks: Iterable[tuple[str, str, str]] = LOOKS,
+    band: bool = False,
+    **options: Any,
+) -> None:
+    """A line for each label.
+
+    Args:
+        axes: where.
+        drawn: x `(n,)` and y `(n,)` by label; or y `(samples, n)`, of which the median is drawn.
+        looks: color, dash and marker of each.
+        band: shade what lies between the samples' quartiles.
+        options: of matplotlib's `plot`, for all lines; `marker=""` for none.
+    """
+    some = list(looks)[: len(drawn)]
+    for (label, (x, y)), (color, dash, marker) in zip(drawn.items(), some, strict=True):
+        low, middle, high = np.quantile(np.atleast_2d(y), (0.25, 0.5, 0.75), axis=0)
+        if band:
+            axes.fill_between(x, low, high, color=color, alpha=0.2, linewidth=0)
+        axes.plot(x, middle, label=label, **{"color": color, "linestyle": dash, "marker": marker, **options})
+
+
+def intervals(axes: Axes, places: Any, found: Sequence[Estimate], across: bool = False, **options: Any) -> None:
+    """A dot with its interval for each estimate at its place on the x axis, or `across` on the y axis."""
+    middle = [e.mean for e in found]
+    reach = np.array([[e.mean - e.low, e.high - e.mean] for e in found]).T
+    options = {"fmt": "o", "color": FIRST, "elinewidth": 1.4, "capsize": 2.5, **options}
+    if across:
+        axes.errorbar(middle, places, xerr=reach, **options)
+    else:
+        axes.errorbar(places, middle, yerr=reach, **options)

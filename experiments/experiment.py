@@ -1,11 +1,22 @@
 """What an experiment is, and what it hands back: tables, pictures and verdicts that are computed from them."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from types import SimpleNamespace
+from typing import Any, Literal, TypeVar, get_args
 
 Item = TypeVar("Item")
 Size = Literal["tiny", "quick", "full"]
+Effort = SimpleNamespace
+"""What a size can afford, by name: how many seeds, for how many epochs, and the like."""
+
+
+def efforts(**numbers: tuple[Any, Any, Any]) -> dict[Size, Any]:
+    """The effort of each size; of each number are given that for "tiny", for "quick" and for "full"."""
+    values = zip(*numbers.values(), strict=True)
+    return {
+        size: Effort(**dict(zip(numbers, some, strict=True))) for size, some in zip(get_args(Size), values, strict=True)
+    }
 
 
 @dataclass(frozen=True)
@@ -25,6 +36,14 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
+
+    @classmethod
+    def of(
+        cls, title: str, items: Iterable[Item], columns: Mapping[str, Callable[[Item], object]], note: str = ""
+    ) -> "Table":
+        """A row for each item; columns by their heads, each being what it tells of an item."""
+        rows = [[str(cell(item)) for cell in columns.values()] for item in items]
+        return cls(title, list(columns), rows, note)
 
 
 @dataclass(frozen=True)

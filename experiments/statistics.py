@@ -1,6 +1,7 @@
 """Intervals: for means over random splits of one data set, for differences between methods, for shares of seeds."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,15 +10,30 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean, its standard error, and an interval."""
+    """A mean, its standard error, and an interval.
+
+    Multiplied by a number or made a power (`100 * e`, `10**e`), it is one in another unit. As text, `f"{e:.2f}"`
+    is "0.50 (0.45 to 0.55)", and `f"{e:.0%}"` "50% (45 to 55)".
+    """
 
     mean: float
     error: float
     low: float
     high: float
 
+    def __rmul__(self, factor: float) -> "Estimate":
+        return Estimate(factor * self.mean, factor * self.error, factor * self.low, factor * self.high)
 
-def over_splits(values: Sequence[float], train: int, test: int, level: float = 0.95) -> Estimate:
+    def __rpow__(self, base: float) -> "Estimate":
+        error = math.log(base) * base**self.mean * self.error
+        return Estimate(base**self.mean, error, base**self.low, base**self.high)
+
+    def __format__(self, form: str) -> str:
+        low, high = (format(value, form).rstrip("%") for value in (self.low, self.high))
+        return f"{format(self.mean, form)} ({low} to {high})"
+
+
+def over_splits(values: Sequence[float] | np.ndarray, train: int, test: int, level: float = 0.95) -> Estimate:
     """The mean over random splits of the same data, with a standard error that knows that the splits overlap.
 
         error² = (1/J + n_test/n_train) · variance of the J values
@@ -33,11 +49,16 @@ def over_splits(values: Sequence[float], train: int, test: int, level: float = 0
     """
     array = np.asarray(values, float)
     if len(array) < 2:
-        raise ValueError(f"expected at least two splits, got {len(array)}")
+        raise ValueError(f"expected at least two seeds or splits, got {len(array)}")
     mean = float(array.mean())
     error = float(np.sqrt((1 / len(array) + test / train) * array.var(ddof=1)))
     reach = float(stats.t.ppf(0.5 + level / 2, len(array) - 1)) * error
     return Estimate(mean, error, mean - reach, mean + reach)
+
+
+def over_seeds(values: Sequence[float] | np.ndarray, level: float = 0.95) -> Estimate:
+    """The mean of independent values, one for each seed with data of its own (or of paired differences): Student's."""
+    return over_splits(values, train=1, test=0, level=level)
 
 
 def share(successes: int, trials: int, level: float = 0.95) -> Estimate:
@@ -47,14 +68,10 @@ def share(successes: int, trials: int, level: float = 0.95) -> Estimate:
     return Estimate(p, float(np.sqrt(p * (1 - p) / trials)), float(interval.low), float(interval.high))
 
 
-def over_seeds(values: Sequence[float] | np.ndarray, level: float = 0.95) -> Estimate:
-    """The mean of independent values, one for each seed with data of its own (or of paired differences): Student's."""
-    array = np.asarray(values, float)
-    if len(array) < 2:
-        raise ValueError(f"expected at least two seeds, got {len(array)}")
-    mean, error = float(array.mean()), float(array.std(ddof=1) / np.sqrt(len(array)))
-    reach = float(stats.t.ppf(0.5 + level / 2, len(array) - 1)) * error
-    return Estimate(mean, error, mean - reach, mean + reach)
+def every(judged: Iterable[bool | None]) -> bool | None:
+    """Whether all hold: yes if each does, no if one does not, else open."""
+    found = list(judged)
+    return False if False in found else None if None in found else True
 
 
 def inside(e: Estimate, low: float, high: float) -> bool | None:
@@ -64,12 +81,12 @@ def inside(e: Estimate, low: float, high: float) -> bool | None:
 
 def above(*estimates: Estimate, than: float = 0.0) -> bool | None:
     """Whether all figures lie above a bound: yes if all intervals do, no if one lies below, else open."""
-    return True if all(e.low > than for e in estimates) else False if any(e.high < than for e in estimates) else None
+    return every(True if e.low > than else False if e.high < than else None for e in estimates)
 
 
 def below(*estimates: Estimate, than: float = 0.0) -> bool | None:
     """Whether all figures lie below a bound: yes if all intervals do, no if one lies above, else open."""
-    return True if all(e.high < than for e in estimates) else False if any(e.low > than for e in estimates) else None
+    return every(True if e.high < than else False if e.low > than else None for e in estimates)
 
 
 def direction(estimates: Sequence[Estimate]) -> bool | None:

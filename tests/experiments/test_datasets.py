@@ -23,10 +23,3 @@ def test_splits_are_disjoint_stratified_and_standardized_by_the_training_part(na
     # Both parts together are the data set again, shifted and scaled: nothing twice, nothing lost.
     together = np.sort(np.concatenate([data.train.x[0, :, -1], data.test.x[0, :, -1]]).astype(np.float64))
     assert np.corrcoef(together, np.sort(x[:, -1]))[0, 1] > 1 - 1e-6
-
-
-def test_stacked_rows_are_each_splits_own() -> None:
-    data = datasets.split("iris", splits=3, seed=1)
-    x, y, rows = data.stacked(data.train)
-    np.testing.assert_array_equal(x[rows], data.train.x)
-    np.testing.assert_array_equal(y[rows], data.targets(data.train))
