@@ -1,6 +1,5 @@
 """XOR: no single unit computes it, two hidden threshold units do, and trained networks often do."""
 
-import functools
 import itertools
 from collections.abc import Callable, Sequence
 
@@ -12,8 +11,7 @@ from matplotlib.axes import Axes
 import jnn
 from experiments import drawing
 from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict
-from experiments.lecture.xor_training import EFFORTS, LEARNING_RATE, WIDTHS, Trial, X, Y, rival, train
-from experiments.statistics import Estimate
+from experiments.lecture.xor_training import EFFORTS, LEARNING_RATE, WIDTHS, Trial, X, Y, train
 from jnn import activations
 from jnn.networks import Layered, Params
 
@@ -88,8 +86,6 @@ def run(session: Session) -> Outcome:
         train(name, effort, session.seed)
         for name in session.each(effort.activations, lambda name: f"XOR: {count} networks with {name}")
     ]
-    session.say("XOR: scikit-learn's MLP")
-    theirs = rival(2, effort, session.seed)
     return Outcome(
         verdicts=[
             no_single_unit(most, trials),
@@ -102,7 +98,7 @@ def run(session: Session) -> Outcome:
             more_is_easier(trials),
             one_with_shortcuts(trials),
         ],
-        tables=[_units(tables), _shares(trials, theirs)],
+        tables=[_units(tables), _shares(trials)],
         pictures=[_regions(trials[0], unit), _curves(trials)],
         interrupted=session.interrupted,
     )
@@ -129,7 +125,7 @@ def two_suffice(trials: Sequence[Trial]) -> Verdict:
         "Two hidden neurons can learn XOR, but do not from all initial weights, whatever the activation.",
         True if some and not_all else False if any(e.high < 0.05 for e in shares.values()) else None,
         "Share of seeds that solved it, with its 95% interval: "
-        + "; ".join(f"{name} {_percent(e)}" for name, e in shares.items())
+        + "; ".join(f"{name} {e:.0%}" for name, e in shares.items())
         + ".",
     )
 
@@ -142,9 +138,7 @@ def more_is_easier(trials: Sequence[Trial]) -> Verdict:
     return Verdict(
         "With eight hidden neurons more seeds find a solution than with two, whatever the activation.",
         True if all(better) else False if any(worse) else None,
-        "Two and eight: "
-        + "; ".join(f"{name} {_percent(few)} and {_percent(many)}" for name, (few, many) in pairs.items())
-        + ".",
+        "Two and eight: " + "; ".join(f"{name} {few:.0%} and {many:.0%}" for name, (few, many) in pairs.items()) + ".",
     )
 
 
@@ -156,107 +150,79 @@ def one_with_shortcuts(trials: Sequence[Trial]) -> Verdict:
         "One hidden neuron suffices if there are shortcuts from the inputs to the output, and never without.",
         without == 0 and all(e.low > 0.01 for _, e in pairs.values()),
         f"Without shortcuts {without} networks solved it; with them "
-        + "; ".join(f"{name} {_percent(e)}" for name, (_, e) in pairs.items())
+        + "; ".join(f"{name} {e:.0%}" for name, (_, e) in pairs.items())
         + ".",
     )
 
 
-def _percent(e: Estimate) -> str:
-    return f"{100 * e.mean:.0f}% ({100 * e.low:.0f} to {100 * e.high:.0f})"
-
-
 def _units(tables: dict[str, tuple[int, ...]]) -> Table:
-    rows = [[unit, *map(str, values)] for unit, values in tables.items()]
-    return Table(
-        "The hand-set network, unit by unit",
-        ["input x₁x₂", *POINTS],
-        [*rows, ["XOR", *map(str, Y)]],
-        "The output unit fires if at least one input is 1 and not both are.",
-    )
+    rows = [[unit, *map(str, values)] for unit, values in (tables | {"XOR": tuple(Y)}).items()]
+    note = "The output unit fires if at least one input is 1 and not both are."
+    return Table("The hand-set network, unit by unit", ["input x₁x₂", *POINTS], rows, note)
 
 
-def _shares(trials: Sequence[Trial], theirs: Estimate) -> Table:
-    rows = [
-        [
-            f"{t.activation}{', shortcuts' if shortcuts else ''}",
-            *(f"{100 * t.share(shortcuts, m).mean:.0f}%" for m in WIDTHS),
-        ]
+def _shares(trials: Sequence[Trial]) -> Table:
+    shares = {
+        f"{t.activation}{', shortcuts' if shortcuts else ''}": [t.share(shortcuts, m) for m in WIDTHS]
         for t in trials
         for shortcuts in (False, True)
-    ]
-    seeds = trials[0].solved.shape[2]
-    widest = max(e.high - e.low for t in trials for f in (False, True) for e in (t.share(f, m) for m in WIDTHS)) / 2
+    }
+    widest = max(e.high - e.low for row in shares.values() for e in row) / 2
     return Table(
         "Share of seeds that got all four right, by the number of hidden neurons",
         ["", *map(str, WIDTHS)],
-        rows,
-        f"{seeds} seeds each; half-widths of the 95% intervals are at most {100 * widest:.0f} percentage points, and "
-        f"drawn in the picture. Batch learning with Adam at {LEARNING_RATE}. The four examples are all there is: "
-        "there is no test set, and nothing to stop early by. For comparison, scikit-learn's MLP with 2 hidden tanh "
-        f"neurons: {_percent(theirs)}.",
+        [[name, *(f"{e.mean:.0%}" for e in row)] for name, row in shares.items()],
+        f"{trials[0].solved.shape[2]} seeds each; half-widths of the 95% intervals are at most {100 * widest:.0f} "
+        f"percentage points, and drawn in the picture. Batch learning with Adam at {LEARNING_RATE}. The four examples "
+        "are all there is: there is no test set, and nothing to stop early by.",
     )
 
 
 def _curves(trials: Sequence[Trial]) -> Picture:
-    return Picture(
+    return drawing.picture(
         "Who learns XOR",
-        [
-            drawing.panel(
-                functools.partial(_curve, trial=t),
-                t.activation,
-                f"{t.activation}: share of seeds that solved XOR by hidden neurons, with and without shortcuts",
-                width=2.6,
-                height=2.6,
-            )
-            for t in trials
-        ],
         "Share of seeds that got all four right, with 95% intervals. Shortcuts lead from the inputs to the output; "
         "with them, a single hidden neuron can do it.",
+        "share of seeds that solved XOR by hidden neurons, with and without shortcuts",
+        _curve,
+        {t.activation: t for t in trials},
+        width=2.6,
+        height=2.6,
     )
 
 
 def _curve(axes: Axes, trial: Trial) -> None:
-    for shortcuts, line, color, shift in ((False, "s--", drawing.SECOND, -0.08), (True, "o-", drawing.FIRST, 0.08)):
-        shares = [trial.share(shortcuts, m) for m in WIDTHS]
-        places = np.array(WIDTHS) + shift
-        axes.vlines(places, [100 * e.low for e in shares], [100 * e.high for e in shares], color=color, linewidth=1)
-        axes.plot(places, [100 * e.mean for e in shares], line, color=color, label="shortcuts" if shortcuts else "none")
+    for shortcuts, (color, dash, marker) in enumerate(drawing.LOOKS[:2]):
+        places = np.array(WIDTHS) + (0.08 if shortcuts else -0.08)
+        shares = [100 * trial.share(bool(shortcuts), m) for m in WIDTHS]
+        label = "shortcuts" if shortcuts else "none"
+        drawing.intervals(axes, places, shares, fmt=marker + dash, color=color, label=label)
     axes.set_xticks(range(0, 9, 2))
     drawing.finish(axes, "hidden neurons", "seeds that solved it, %", below=2)
 
 
 def _regions(trial: Trial, unit: tuple[float, float, float]) -> Picture:
-    hand, hand_params = threshold_network()
-    w1, w2, b = unit
-    drawn: list[tuple[str, Callable[[np.ndarray], np.ndarray]]] = [
-        ("The best single unit", lambda x: x @ np.array([w1, w2]) + b),
-        ("Set by hand", functools.partial(_output, hand, hand_params)),
-    ]
+    def output(network: Layered, params: Params) -> Callable[[np.ndarray], np.ndarray]:
+        return lambda x: np.asarray(network.apply(params, x.astype(np.float32)))[:, 0]
+
+    *weights, b = unit
+    drawn = {"The best single unit": lambda x: x @ np.array(weights) + b, "Set by hand": output(*threshold_network())}
     two = trial.solved[0, 2]
     for title, which in (("Trained, 2 hidden", two), ("Trained, but stuck", ~two)):
         if which.any():
             first = int(np.argmax(which))
             params = jax.tree.map(lambda leaf, first=first: leaf[0, 2, first], trial.params)
-            drawn.append((title, functools.partial(_output, trial.network, params)))
-    return Picture(
+            drawn[title] = output(trial.network, params)
+    return drawing.picture(
         "Decision regions",
-        [
-            drawing.panel(
-                functools.partial(_region, function=f),
-                title,
-                f"{title}: where in the plane of the two inputs the output is 1, and the four points of XOR",
-                width=2.6,
-                height=2.6,
-            )
-            for title, f in drawn
-        ],
         "Shaded: where the network says 1. Filled points should be inside, hollow ones outside. One straight line "
         f"cannot do it; two can. The trained ones have two {trial.activation} neurons.",
+        "where in the plane of the two inputs the output is 1, and the four points of XOR",
+        _region,
+        drawn,
+        width=2.6,
+        height=2.6,
     )
-
-
-def _output(network: Layered, params: Params, x: np.ndarray) -> np.ndarray:
-    return np.asarray(network.apply(params, x.astype(np.float32)))[:, 0]
 
 
 def _region(axes: Axes, function: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -267,9 +233,7 @@ def _region(axes: Axes, function: Callable[[np.ndarray], np.ndarray]) -> None:
     for (x1, x2), y in zip(X, Y, strict=True):
         axes.plot(x1, x2, "o", color=drawing.INK, markerfacecolor=drawing.INK if y else drawing.PAPER, markersize=8)
     drawing.finish(axes, "x₁", "x₂")
-    axes.set_xticks([0, 1])
-    axes.set_yticks([0, 1])
-    axes.set_aspect("equal")
+    axes.set(xticks=[0, 1], yticks=[0, 1], aspect="equal")
     axes.grid(visible=False)
 
 

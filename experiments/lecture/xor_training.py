@@ -1,17 +1,15 @@
 """Networks of every small width that learn XOR, with and without shortcuts: all of one activation in one program."""
 
-import warnings
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.neural_network import MLPClassifier
 
 import jnn
 from experiments import statistics
+from experiments.experiment import Effort, efforts
+from experiments.lecture.variants import masked
 from experiments.statistics import Estimate
 from jnn.likelihoods import Bernoulli
 from jnn.networks import Layered, Params
@@ -25,17 +23,7 @@ ACTIVATIONS = ("tanh", "logistic", "relu", "softsign")
 LEARNING_RATE = 0.03
 
 
-@dataclass(frozen=True)
-class Effort:
-    """How many seeds, for how many epochs, and with which activations."""
-
-    seeds: int
-    epochs: int
-    rival_seeds: int
-    activations: tuple[str, ...] = ACTIVATIONS
-
-
-EFFORTS = {"tiny": Effort(4, 20, 1, ("tanh",)), "quick": Effort(100, 1000, 6), "full": Effort(2000, 1000, 100)}
+EFFORTS = efforts(seeds=(4, 100, 2000), epochs=(20, 1000, 1000), activations=(("tanh",), ACTIVATIONS, ACTIVATIONS))
 
 
 @dataclass(frozen=True)
@@ -71,11 +59,6 @@ def part(network: Layered, hidden: jax.Array, shortcuts: jax.Array) -> Params:
     )
 
 
-def only(present: Params) -> optax.GradientTransformation:
-    """Leaves the weights alone that a network does not have."""
-    return optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, present))
-
-
 def train(activation: str, effort: Effort, seed: int) -> Trial:
     """Batch learning with Adam, from `effort.seeds` initial weights for each width, without and with shortcuts."""
     network = jnn.mlp([2, WIDTHS[-1], 1], activation, shortcuts=True)
@@ -92,7 +75,7 @@ def train(activation: str, effort: Effort, seed: int) -> Trial:
             X,
             Y[:, None],
             key=key,
-            optimizer=optax.chain(jnn.adam(LEARNING_RATE), only(present)),
+            optimizer=masked(jnn.adam(LEARNING_RATE), present),
             epochs=effort.epochs,
             batch_size=None,
             params=jax.tree.map(jnp.multiply, drawn, present),
@@ -105,24 +88,3 @@ def train(activation: str, effort: Effort, seed: int) -> Trial:
     params = everyone(jnp.array([0.0, 1.0], jnp.float32), jnp.array(WIDTHS), keys)
     apply = jax.vmap(jax.vmap(jax.vmap(lambda p: network.apply(p, X)[:, 0])))
     return Trial(activation, network, params, np.all((np.asarray(jax.jit(apply)(params)) > 0) == (Y == 1), axis=-1))
-
-
-def rival(hidden: int, effort: Effort, seed: int) -> Estimate:
-    """The share of a few seeds from which scikit-learn's MLP, of the same optimizer and rate, solves it with tanh."""
-    solved = 0
-    for place in range(effort.rival_seeds):
-        model = MLPClassifier(
-            (hidden,),
-            activation="tanh",
-            alpha=0.0,
-            learning_rate_init=LEARNING_RATE,
-            batch_size=4,  # type: ignore[arg-type]  (scikit-learn infers str from its default "auto")
-            max_iter=effort.epochs,
-            n_iter_no_change=effort.epochs,
-            random_state=seed + place,
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(X, Y)
-        solved += bool(np.all(model.predict(X) == Y))
-    return statistics.share(solved, effort.rival_seeds)

@@ -5,11 +5,12 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 import jnn
+from experiments.experiment import Effort
 from experiments.lecture import xor, xor_training
+from experiments.lecture.variants import masked
 from jnn import activations
 
 
@@ -78,7 +79,7 @@ def test_one_neuron_needs_shortcuts() -> None:
 @pytest.mark.parametrize("activation", ["logistic", "tanh"])
 def test_a_part_of_a_network_is_trained_as_the_network_of_that_size(activation: str) -> None:
     """Absent weights stay 0, and nothing that they would have done reaches the others: the output depends on none."""
-    found = xor_training.train(activation, xor_training.Effort(2, 30, 1), 0)
+    found = xor_training.train(activation, Effort(seeds=2, epochs=30), 0)
     hidden, output = found.params
     for m in xor.WIDTHS:
         assert not np.any(hidden["W"][:, m, :, :, m:])
@@ -109,7 +110,7 @@ def test_a_part_of_a_network_is_trained_as_the_network_of_that_size(activation: 
         ).params
         for network, optimizer, params in (
             (own, adam, start),
-            (wide, optax.chain(adam, xor_training.only(present)), padded),
+            (wide, masked(adam, present), padded),
         )
     ]
     np.testing.assert_allclose(trained[0][0]["W"], trained[1][0]["W"][:, :2], rtol=1e-4)
