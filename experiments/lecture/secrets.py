@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 import jnn
 from experiments import datasets, drawing, statistics
 from experiments.datasets import SOURCES, Data
-from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict
+from experiments.experiment import Effort, Experiment, Outcome, Picture, Session, Table, Verdict, efforts
 from experiments.lecture import variants
 from experiments.lecture.variants import Settings, Trained, Variant
 from experiments.statistics import Estimate
@@ -29,22 +29,14 @@ LARGE = 10.0
 """Large initial weights are as many times the usual ones, whose weighted sums have unit variance."""
 
 
-@dataclass(frozen=True)
-class Effort:
-    """Which data sets, how many splits, and for how many epochs."""
-
-    names: tuple[str, ...]
-    splits: int
-    epochs: int
-    hidden: int = 32
-    examples: int | None = None
-
-
-EFFORTS = {
-    "tiny": Effort(("iris",), 2, 3, 4, 60),
-    "quick": Effort(("breast_cancer", "wine", "diabetes"), 10, 150),
-    "full": Effort(tuple(SOURCES), 40, 300),
-}
+EFFORTS = efforts(
+    names=(("iris",), ("breast_cancer", "wine", "diabetes"), tuple(SOURCES)),
+    splits=(2, 10, 40),
+    epochs=(3, 150, 300),
+    hidden=(4, 32, 32),
+    examples=(60, None, None),
+)
+"""Which data sets, how many splits, for how many epochs, and how many neurons are enough."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +98,7 @@ def run(session: Session) -> Outcome:
     found = [ablate(name, effort, session.seed) for name in names]
     return Outcome(
         verdicts=[verdict(found, secret) for secret in SECRETS],
-        tables=[_table(found), _risk_table(found)],
+        tables=[_risk_table(found)],
         pictures=[_bars(found)],
         interrupted=session.interrupted,
     )
@@ -119,23 +111,7 @@ def verdict(found: list[Ablation], secret: str) -> Verdict:
         SECRETS[secret],
         statistics.direction(list(cells.values())),
         f"With {secret} the test risk is higher than {'with PCA' if secret == 'no PCA' else 'that of the recipe'} by "
-        f"(joint 95% intervals): {'; '.join(f'{name} {_percent(e)}' for name, e in cells.items())}.",
-    )
-
-
-def _percent(e: Estimate) -> str:
-    low, middle, high = (round(100 * v) for v in (e.low, e.mean, e.high))
-    return f"{middle:+d}% ({low:+d} to {high:+d})"
-
-
-def _table(found: list[Ablation]) -> Table:
-    return Table(
-        "How much higher the test risk is without each secret",
-        ["", *(a.data.source.title for a in found)],
-        [[secret, *(_percent(a.harm(secret)) for a in found)] for secret in SECRETS],
-        f"Mean difference to the recipe (no PCA: to the recipe with PCA), in units of its mean risk, over "
-        f"{len(found[0].with_pca)} random splits, with 95% intervals that are corrected for the overlap of the splits. "
-        "Above 0: the secret is worth something. (The diabetes data come centered, and scaled down to 0.05.)",
+        f"(joint 95% intervals): {'; '.join(f'{name} {e:+z.0%}' for name, e in cells.items())}.",
     )
 
 
@@ -149,43 +125,36 @@ def _risk_table(found: list[Ablation]) -> Table:
         "Test risks",
         ["", *(a.data.source.title for a in found)],
         rows,
-        "−ln p per test example, mean ± standard error. The recipe: standardized inputs, 32 hidden tanh neurons, small "
+        f"−ln p per test example, mean ± standard error over {len(found[0].with_pca)} random splits, corrected for the "
+        "overlap of the splits. The recipe: standardized inputs, 32 hidden tanh neurons, small "
         "initial weights, shortcuts, Adam, and of all epochs the hypothesis with the lowest validation risk.",
     )
 
 
 def _bars(found: list[Ablation]) -> Picture:
-    return Picture(
+    return drawing.picture(
         "What each secret is worth",
-        [
-            drawing.panel(
-                lambda axes, a=a: _dots(axes, a),
-                a.data.source.title,
-                f"{a.data.source.title}: how much higher the test risk is without each secret, with intervals",
-                width=3.7,
-                height=2.9,
-            )
-            for a in found
-        ],
-        "How much higher the test risk is without each secret, in units of the recipe's, with 95% intervals. Where an "
-        "interval lies right of the dashed line the secret helps, left of it the network is better off without.",
+        "How much higher the test risk is without each secret, in units of the recipe's (no PCA: of the recipe with "
+        "PCA), with 95% intervals. Where an interval lies right of the dashed line the secret helps, left of it the "
+        "network is better off without. (The diabetes data come centered, and scaled down to 0.05.)",
+        "how much higher the test risk is without each secret, with intervals",
+        _dots,
+        {a.data.source.title: a for a in found},
+        width=3.7,
+        height=2.9,
     )
 
 
 def _dots(axes: Axes, a: Ablation) -> None:
-    estimates = [a.harm(secret) for secret in SECRETS]
-    reach = np.array([[e.mean - e.low, e.high - e.mean] for e in estimates]).T
-    places = np.arange(len(SECRETS))
-    middle = [e.mean for e in estimates]
-    axes.errorbar(middle, places, xerr=reach, fmt="o", color=drawing.FIRST, elinewidth=1.4, capsize=2.5)
+    drawing.intervals(axes, range(len(SECRETS)), [a.harm(secret) for secret in SECRETS], across=True)
+    axes.set_yticks(range(len(SECRETS)), list(SECRETS))
+    axes.set_ylim(len(SECRETS) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
     axes.axvline(0, color=drawing.INK, linestyle="--", linewidth=1)
-    axes.set_yticks(places, list(SECRETS))
-    axes.set_ylim(len(places) - 0.5, -0.5)
     axes.set_xscale("symlog", linthresh=1, linscale=1.5)
     axes.set_xticks([-1, -0.5, 0, 0.5, 1, 3, 10], ["−1", "−½", "0", "½", "1", "3", "10"])
     axes.minorticks_off()
     axes.set_xlabel("additional test risk / the recipe's")
-    axes.grid(visible=False, axis="y")
 
 
 EXPERIMENT = Experiment(

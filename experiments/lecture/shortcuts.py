@@ -8,28 +8,19 @@ from matplotlib.axes import Axes
 import jnn
 from experiments import datasets, drawing, statistics
 from experiments.datasets import SOURCES, Data
-from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict
+from experiments.experiment import Effort, Experiment, Outcome, Picture, Session, Table, Verdict, efforts
 from experiments.lecture import variants
 from experiments.lecture.variants import Settings, Variant
 from experiments.statistics import Estimate
 
-
-@dataclass(frozen=True)
-class Effort:
-    """Which data sets and numbers of hidden neurons, how many splits, and for how many epochs at most."""
-
-    names: tuple[str, ...]
-    splits: int
-    epochs: int
-    hidden: tuple[int, ...] = (2, 32)
-    examples: int | None = None
-
-
-EFFORTS = {
-    "tiny": Effort(("iris",), 2, 3, (1, 2), 60),
-    "quick": Effort(("breast_cancer", "wine", "diabetes"), 10, 100),
-    "full": Effort(tuple(SOURCES), 40, 300, (1, 2, 4, 8, 16, 32)),
-}
+EFFORTS = efforts(
+    names=(("iris",), ("breast_cancer", "wine", "diabetes"), tuple(SOURCES)),
+    splits=(2, 10, 40),
+    epochs=(3, 100, 300),
+    hidden=((1, 2), (2, 32), (1, 2, 4, 8, 16, 32)),
+    examples=(60, None, None),
+)
+"""Which data sets and numbers of hidden neurons, how many splits, and for how many epochs at most."""
 
 
 @dataclass(frozen=True)
@@ -106,23 +97,18 @@ def for_few_neurons(found: list[Pairs]) -> Verdict:
         f"Shortcuts help more with {few} hidden neurons than with {many}.",
         statistics.direction(list(cells.values())),
         "Difference of the gains in percentage points (joint 95% intervals): "
-        + "; ".join(f"{name} {_percent(e)}" for name, e in cells.items())
+        + "; ".join(f"{name} {100 * e:+z.0f}" for name, e in cells.items())
         + ".",
     )
-
-
-def _percent(e: Estimate) -> str:
-    low, middle, high = (round(100 * v) for v in (e.low, e.mean, e.high))
-    return f"{middle:+d} ({low:+d} to {high:+d})"
 
 
 def _table(found: list[Pairs]) -> Table:
     rows = []
     for p in found:
         for place, hidden in enumerate(p.hidden):
-            ours, theirs = (p.data.estimate(risks[place]) for risks in (p.shortcuts, p.without))
-            cells = [f"{e.mean:.3f} ± {e.error:.3f}" for e in (theirs, ours)] + [_percent(p.gain(place))]
-            rows.append([f"{p.data.source.title}, {hidden} hidden", *cells])
+            risks = [p.data.estimate(risks[place]) for risks in (p.without, p.shortcuts)]
+            cells = [f"{e.mean:.3f} ± {e.error:.3f}" for e in risks]
+            rows.append([f"{p.data.source.title}, {hidden} hidden", *cells, f"{100 * p.gain(place):+z.0f}"])
     return Table(
         "Test risk without and with shortcuts",
         ["", "without", "with", "lower by, % (95% interval)"],
@@ -133,29 +119,21 @@ def _table(found: list[Pairs]) -> Table:
 
 
 def _gains(found: list[Pairs]) -> Picture:
-    return Picture(
+    return drawing.picture(
         "What shortcuts gain",
-        [
-            drawing.panel(
-                lambda axes, p=p: _dots(axes, p),
-                p.data.source.title,
-                f"{p.data.source.title}: how much lower the test risk is with shortcuts, by hidden neurons",
-                width=2.7,
-                height=2.6,
-            )
-            for p in found
-        ],
         "How much lower the test risk is with shortcuts, in % of that without, by the number of hidden neurons, with "
         "95% intervals. Where an interval lies above the dashed line, shortcuts help.",
+        "how much lower the test risk is with shortcuts, by hidden neurons",
+        _dots,
+        {p.data.source.title: p for p in found},
+        width=2.7,
+        height=2.6,
     )
 
 
 def _dots(axes: Axes, p: Pairs) -> None:
-    estimates = [p.gain(place) for place in range(len(p.hidden))]
-    middle = [100 * e.mean for e in estimates]
-    reach = 100 * np.array([[e.mean - e.low, e.high - e.mean] for e in estimates]).T
-    places = np.arange(len(p.hidden))
-    axes.errorbar(places, middle, reach, fmt="o", color=drawing.FIRST, elinewidth=1.4, capsize=2.5)
+    places = range(len(p.hidden))
+    drawing.intervals(axes, places, [100 * p.gain(place) for place in places])
     axes.axhline(0, color=drawing.INK, linestyle="--", linewidth=1)
     axes.set_xticks(places, [str(n) for n in p.hidden])
     axes.set_xlim(-0.5, len(places) - 0.5)
