@@ -1,7 +1,6 @@
 """Batch, mini-batch and online learning by steepest descent: the risk against examples seen, and against time."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -11,24 +10,15 @@ from matplotlib.axes import Axes
 import jnn
 from experiments import datasets, drawing, statistics
 from experiments.datasets import Data
-from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict
+from experiments.experiment import Effort, Experiment, Outcome, Picture, Session, Table, Verdict, efforts
 from experiments.statistics import Estimate
 
 RATES = tuple(float(f"{10 ** (k / 2):.1e}") for k in range(-6, 4))
 """Half decades from 0.001 to 30; each multiplies the *mean* gradient of a batch."""
 
 
-@dataclass(frozen=True)
-class Effort:
-    """How many initial weights try each rate; there are as many fresh ones at the best rate as the sweep has runs."""
-
-    tries: int
-    epochs: int
-    examples: int
-    mini_batch: int = 32
-
-
-EFFORTS = {"tiny": Effort(2, 2, 60, 8), "quick": Effort(5, 10, 900), "full": Effort(10, 50, 1797)}
+EFFORTS = efforts(tries=(2, 5, 10), epochs=(2, 10, 50), examples=(60, 900, 1797), mini_batch=(8, 32, 32))
+"""How many initial weights try each rate; there are as many fresh ones at the best rate as the sweep has runs."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +104,7 @@ def run(session: Session) -> Outcome:
     complete = len(found) == len(sizes)
     return Outcome(
         verdicts=[sooner(found), *smaller_rate(found)] if complete else [],
-        tables=[_risk_table(found), _time_table(found)],
+        tables=[_table(found)],
         pictures=[_curves(found, count), _sweep(found)],
         interrupted=session.interrupted,
     )
@@ -133,7 +123,7 @@ def sooner(found: list[Learned]) -> Verdict:
         statistics.below(*ratios.values()),
         f"Test risk after {found[0].curves.shape[1]} passes, in units of batch learning's (joint 95% intervals over "
         f"{len(found[0].curves)} initial weights): "
-        + "; ".join(f"{name} {10**e.mean:.2f} ({10**e.low:.2f} to {10**e.high:.2f})" for name, e in ratios.items())
+        + "; ".join(f"{name} {10**e:.2f}" for name, e in ratios.items())
         + ".",
     )
 
@@ -141,117 +131,82 @@ def sooner(found: list[Learned]) -> Verdict:
 def smaller_rate(found: list[Learned]) -> list[Verdict]:
     """Whether online learning wants a smaller rate than batch learning: as the slide writes it, and of the mean."""
     batch, online = found[0], found[-1]
+    compared = {
+        "η, for gradients summed over the batch as the slide writes them": online.slide_rates - batch.slide_rates,
+        "rate, if it multiplies the mean gradient of a batch": online.rates - batch.rates,
+    }
     verdicts = []
-    for claim, ours, theirs in (
-        ("η, for gradients summed over the batch as the slide writes them", online.slide_rates, batch.slide_rates),
-        ("rate, if it multiplies the mean gradient of a batch", online.rates, batch.rates),
-    ):
-        e = statistics.over_seeds(ours - theirs)
+    for claim, difference in compared.items():
+        e = statistics.over_seeds(difference)
         verdicts.append(
             Verdict(
                 f"Online learning needs a smaller learning {claim}.",
                 statistics.below(e),
                 f"The best of the sweep for online learning is {10**e.mean:.2g} times that for batch learning "
-                f"(95%: {10**e.low:.2g} to {10**e.high:.2g}, over {len(ours)} initial weights).",
+                f"(95%: {10**e.low:.2g} to {10**e.high:.2g}, over {len(difference)} initial weights).",
             )
         )
     return verdicts
 
 
-def _risk_table(found: list[Learned]) -> Table:
-    rows = []
-    for place, m in enumerate(found):
-        e = statistics.over_seeds(m.curves[:, -1])
-        ratio = f"{10 ** against_batch(found, place).mean:.2f}" if place else "1"
-        risk = f"{e.mean:.3f} ({e.low:.3f} to {e.high:.3f})"
-        rows.append([f"{m.name} ({m.size})", f"{m.rate:g}", f"{m.rate / m.size:.2g}", risk, ratio])
-    return Table(
+def _table(found: list[Learned]) -> Table:
+    def against(m: Learned) -> str:
+        return "1" if m is found[0] else f"{10 ** against_batch(found, found.index(m)).mean:.2f}"
+
+    return Table.of(
         "Digits, learned in batches of three sizes",
-        ["", "best rate (mean)", "η (sum)", "test risk (95%)", "in units of batch"],
-        rows,
+        found,
+        {
+            "": lambda m: f"{m.name} ({m.size})",
+            "best rate (mean)": lambda m: f"{m.rate:g}",
+            "η (sum)": lambda m: f"{m.rate / m.size:.2g}",
+            "test risk (95%)": lambda m: f"{statistics.over_seeds(m.curves[:, -1]):.3f}",
+            "in units of batch": against,
+            "time for a pass": lambda m: f"{1e3 * m.seconds:.2g} ms",
+        },
         f"Steepest descent from {len(found[0].curves)} initial weights, each size at its best rate of {len(RATES)}, "
-        f"after {found[0].curves.shape[1]} passes through {found[0].size} examples.",
+        f"after {found[0].curves.shape[1]} passes through {found[0].size} examples. Times are those of one network "
+        "among all that are trained at once.",
     )
-
-
-def _time_table(found: list[Learned]) -> Table:
-    rows = []
-    goal = float(np.median(found[0].curves[:, -1]))
-    for m in found:
-        reached = np.flatnonzero(np.median(m.curves, axis=0) <= goal)
-        passes = int(reached[0]) + 1 if len(reached) else None
-        total = "" if passes is None else f"{1e3 * m.seconds * passes:.2g} ms"
-        rows.append([m.name, "never" if passes is None else str(passes), f"{1e3 * m.seconds:.2g} ms", total])
-    return Table(
-        "How soon each is where batch learning ends",
-        ["", "passes", "time for a pass", "time"],
-        rows,
-        "Until the median test risk is what batch learning ends with. Times are those of one network among all that "
-        "are trained at once.",
-    )
-
-
-LOOKS = ((drawing.SECOND, "--", "s"), (drawing.FIRST, "-", "o"), (drawing.THIRD, "-.", "^"))
 
 
 def _curves(found: list[Learned], count: int) -> Picture:
-    axes = {
-        "By examples seen": ("examples seen", lambda m, epochs: count * epochs),
-        "By time": ("time, ms", lambda m, epochs: 1e3 * m.seconds * epochs),
-    }
-    return Picture(
+    def draw(axes: Axes, by_time: bool) -> None:
+        epochs = 1 + np.arange(found[0].curves.shape[1])
+        curves = {m.name: ((1e3 * m.seconds if by_time else count) * epochs, m.curves) for m in found}
+        drawing.lines(axes, curves, band=True, markersize=4)
+        label = "time, ms" if by_time else "examples seen"
+        drawing.finish(axes, label, "test risk per example, nats", log="xy", below=3)
+
+    return drawing.picture(
         "The same digits, in three portions",
-        [
-            drawing.panel(
-                lambda axes, label=label, at=at: _lines(axes, found, label, at),
-                title,
-                f"Test risk of batch, mini-batch and online learning {title.lower()}",
-                height=3.1,
-            )
-            for title, (label, at) in axes.items()
-        ],
         "Median test risk with quartiles over the initial weights, each at its best rate. Left: an update for each "
         "example or few makes more of the same examples. Right: the same lines against time; small batches pay for "
         "their many updates.",
+        "test risk of batch, mini-batch and online learning",
+        draw,
+        {"By examples seen": False, "By time": True},
+        height=3.1,
     )
-
-
-def _lines(axes: Axes, found: list[Learned], label: str, at: Callable[[Learned, np.ndarray], np.ndarray]) -> None:
-    for m, (color, dash, marker) in zip(found, LOOKS, strict=False):
-        low, middle, high = np.quantile(m.curves, (0.25, 0.5, 0.75), axis=0)
-        places = at(m, 1 + np.arange(len(middle)))
-        axes.fill_between(places, low, high, color=color, alpha=0.2, linewidth=0)
-        axes.plot(places, middle, linestyle=dash, marker=marker, markersize=4, color=color, label=m.name)
-    drawing.finish(axes, label, "test risk per example, nats", log="xy", below=3)
 
 
 def _sweep(found: list[Learned]) -> Picture:
-    scales = {
-        "Rate of the mean gradient": ("learning rate of the mean gradient", False),
-        "η as the slide writes it": ("η of the summed gradient", True),
-    }
-    return Picture(
+    def draw(axes: Axes, summed: bool) -> None:
+        swept = {m.name: (np.array(RATES) / (m.size if summed else 1), 10 ** m.tried.mean(axis=0)) for m in found}
+        drawing.lines(axes, swept)
+        label = "η of the summed gradient" if summed else "learning rate of the mean gradient"
+        drawing.finish(axes, label, "test risk per example, nats", log="xy", below=3)
+
+    return drawing.picture(
         "The sweep of the rates",
-        [
-            drawing.panel(
-                lambda axes, label=label, summed=summed: _valleys(axes, found, label, summed),
-                title,
-                f"Test risk at the end by {label} for batch, mini-batch and online learning",
-                height=3.1,
-            )
-            for title, (label, summed) in scales.items()
-        ],
         "Test risk at the end (geometric mean) by learning rate, twice the same: on the left the rate multiplies the "
         "mean gradient of a batch, on the right its sum. There all three fall along the same line, as η alone says how "
         "far a pass leads; but batch learning leaves it first, since its steps are the longest.",
+        "test risk at the end for batch, mini-batch and online learning",
+        draw,
+        {"Rate of the mean gradient": False, "η as the slide writes it": True},
+        height=3.1,
     )
-
-
-def _valleys(axes: Axes, found: list[Learned], label: str, summed: bool) -> None:
-    for m, (color, dash, marker) in zip(found, LOOKS, strict=False):
-        places = np.array(RATES) / (m.size if summed else 1)
-        axes.plot(places, 10 ** m.tried.mean(axis=0), linestyle=dash, marker=marker, color=color, label=m.name)
-    drawing.finish(axes, label, "test risk per example, nats", log="xy", below=3)
 
 
 EXPERIMENT = Experiment(

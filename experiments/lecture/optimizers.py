@@ -13,7 +13,7 @@ from sklearn.datasets import load_diabetes, make_friedman1
 
 import jnn
 from experiments import drawing, statistics
-from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict
+from experiments.experiment import Effort, Experiment, Outcome, Picture, Session, Table, Verdict, efforts
 from experiments.statistics import Estimate
 from jnn.likelihoods import Gaussian
 from jnn.transforms import Standardize
@@ -47,26 +47,14 @@ NEARLY = 1.5
 """A risk that is higher by no more than this factor is nearly the best."""
 
 
-@dataclass(frozen=True)
-class Effort:
-    """How many initial weights try each rate, and for how many epochs (each is one update)."""
-
-    tries: int
-    epochs: int
-    examples: int = 400
-    rules: tuple[str, ...] = tuple(RULES)
-
-    @property
-    def seeds(self) -> int:
-        """How many initial weights there are at the best rate: as many runs as the sweep has."""
-        return self.tries * len(RATES)
-
-
-EFFORTS = {
-    "tiny": Effort(2, 10, 40, (PLAIN, "iRprop+")),
-    "quick": Effort(5, 150, 200),
-    "full": Effort(40, 1000),
-}
+EFFORTS = efforts(
+    tries=(2, 5, 40),
+    epochs=(10, 150, 1000),
+    examples=(40, 200, 400),
+    rules=((PLAIN, "iRprop+"), tuple(RULES), tuple(RULES)),
+)
+"""How many initial weights try each rate (at the best one there are as many others as the sweep has runs), for how many
+epochs, each of which is one update, and on how many examples."""
 
 
 @dataclass(frozen=True)
@@ -144,9 +132,10 @@ def learn(name: str, x: np.ndarray, y: np.ndarray, effort: Effort, seed: int) ->
     if name not in NEEDS_NO_RATE:
         tried = np.log10(_risks(program(keys, every, x, y))[..., -1]).reshape(tried.shape)
     chosen = np.array(RATES, np.float32)[np.argmin(tried.mean(axis=-1), axis=1)]
-    keys = jax.random.split(fresh, effort.seeds)
+    seeds = effort.tries * len(RATES)
+    keys = jax.random.split(fresh, seeds)
     begun = time.perf_counter()
-    curves = _risks(program(keys, np.tile(chosen[:, None], (1, effort.seeds)), x, y))
+    curves = _risks(program(keys, np.tile(chosen[:, None], (1, seeds)), x, y))
     return Runs(tried, curves, (time.perf_counter() - begun) / curves.size)
 
 
@@ -165,7 +154,7 @@ def run(session: Session) -> Outcome:
     }
     return Outcome(
         verdicts=[beaten(found, names), tolerant(found, names)] if len(found) == len(effort.rules) else [],
-        tables=[risk_table(found, names), rate_table(found, names)],
+        tables=[risk_table(found, names)],
         pictures=[_curves(found, names), _sweeps(found, names)],
         interrupted=session.interrupted,
     )
@@ -208,38 +197,23 @@ def tolerant(found: dict[str, Runs], names: list[str]) -> Verdict:
 
 
 def risk_table(found: dict[str, Runs], names: list[str]) -> Table:
-    """The risk at the end in units of steepest descent's, and the time."""
+    """The risk at the end in units of steepest descent's, the best rates, and the time."""
     level = 1 - 0.05 / max(1, (len(found) - 1) * len(names))
     rows = []
     for name, runs in found.items():
-        cells = []
-        for place in range(len(names)):
-            e = ratio(found, name, place, level)
-            middle = f"{10**e.mean:.2g}"
-            cells.append(middle if name == PLAIN else f"{middle} ({10**e.low:.2g} to {10**e.high:.2g})")
-        rows.append([name, *cells, f"{1e6 * runs.seconds:.1f} µs"])
+        ratios = [10 ** ratio(found, name, place, level) for place in range(len(names))]
+        rates = "none needed" if name in NEEDS_NO_RATE else ", ".join(f"{RATES[b]:.2g}" for b in runs.best)
+        cells = [f"{e.mean:.2g}" if name == PLAIN else f"{e:.2g}" for e in ratios]
+        rows.append([name, *cells, rates, f"{1e6 * runs.seconds:.1f} µs"])
     seeds, epochs = found[PLAIN].curves.shape[1:]
     return Table(
         "Training risk in units of steepest descent's",
-        ["", *names, "time for an update"],
+        ["", *names, "best rates", "time for an update"],
         rows,
         f"Geometric mean over {seeds} initial weights, the same for all rules, after {epochs} updates with the whole "
-        "batch, each rule at its best rate; with intervals that hold jointly with 95%. The time is that of one network "
-        "among all that are trained at once; an update of L-BFGS tries out several steps.",
-    )
-
-
-def rate_table(found: dict[str, Runs], names: list[str]) -> Table:
-    """The best rates."""
-    rows = [
-        [name, *(("none needed" if name in NEEDS_NO_RATE else f"{RATES[b]:.2g}") for b in runs.best)]
-        for name, runs in found.items()
-    ]
-    return Table(
-        "The best learning rate, or initial step",
-        ["", *names],
-        rows,
-        f"The lowest geometric mean of the risk at the end, of {len(RATES)} rates from {RATES[0]:g} to {RATES[-1]:g}.",
+        f"batch, each rule at its best of {len(RATES)} rates, or initial steps, from {RATES[0]:g} to {RATES[-1]:g}; "
+        "with intervals that hold jointly with 95%. The time is that of one network among all that are trained at "
+        "once; an update of L-BFGS tries out several steps.",
     )
 
 
@@ -254,55 +228,43 @@ LOOKS = {
 
 
 def _curves(found: dict[str, Runs], names: list[str]) -> Picture:
-    return Picture(
+    shown = {name: look for name, look in LOOKS.items() if name in found}
+    updates = 1 + np.arange(found[PLAIN].curves.shape[-1])
+    marked = np.unique(np.geomspace(1, len(updates), 7).astype(int) - 1).tolist()
+
+    def draw(axes: Axes, place: int) -> None:
+        curves = {name: (updates, found[name].curves[place]) for name in shown}
+        drawing.lines(axes, curves, shown.values(), markersize=4, markevery=marked)
+        drawing.finish(axes, "update (one epoch each)", "risk per example, ½ variance", log="xy", below=2)
+
+    return drawing.picture(
         "The way down",
-        [
-            drawing.panel(
-                lambda axes, place=place: _way_down(axes, found, place),
-                problem,
-                f"{problem}: median training risk by update for five optimizers at their best learning rates",
-                height=3.3,
-            )
-            for place, problem in enumerate(names)
-        ],
         "Median training risk over the initial weights, each rule at its own best rate. The lower the sooner, the "
         "better; Adam and Rprop leave the line of steepest descent within the first dozens of updates.",
+        "median training risk by update for five optimizers at their best learning rates",
+        draw,
+        {name: place for place, name in enumerate(names)},
+        height=3.3,
     )
-
-
-def _way_down(axes: Axes, found: dict[str, Runs], place: int) -> None:
-    for name, (color, dash, marker) in LOOKS.items():
-        if name in found:
-            middle = np.median(found[name].curves[place], axis=0)
-            updates = 1 + np.arange(len(middle))
-            marked = np.unique(np.geomspace(1, len(middle), 7).astype(int) - 1).tolist()
-            axes.plot(updates, middle, dash, marker=marker, markersize=4, markevery=marked, color=color, label=name)
-    drawing.finish(axes, "update (one epoch each)", "risk per example, ½ variance", log="xy", below=2)
 
 
 def _sweeps(found: dict[str, Runs], names: list[str]) -> Picture:
-    return Picture(
+    shown = {name: look for name, look in LOOKS.items() if name in found and name not in NEEDS_NO_RATE}
+
+    def draw(axes: Axes, place: int) -> None:
+        drawing.lines(axes, {name: (RATES, 10 ** found[name].swept[place]) for name in shown}, shown.values())
+        drawing.finish(axes, "learning rate, or initial step", "risk per example, ½ variance", log="xy", below=2)
+
+    return drawing.picture(
         "The sweep of the rates",
-        [
-            drawing.panel(
-                lambda axes, place=place: _sweep(axes, found, place),
-                problem,
-                f"{problem}: risk at the end by learning rate or initial step",
-                height=3.3,
-            )
-            for place, problem in enumerate(names)
-        ],
         "Training risk at the end (geometric mean) by learning rate (Rprop: initial step); a run that diverged counts "
         "as ½, the risk of the mean. A wide valley forgives a wrong choice: Rprop's is wide, since it adapts its "
         "steps; that of steepest descent is narrow and ends in a cliff.",
+        "risk at the end by learning rate or initial step",
+        draw,
+        {name: place for place, name in enumerate(names)},
+        height=3.3,
     )
-
-
-def _sweep(axes: Axes, found: dict[str, Runs], place: int) -> None:
-    for name, (color, dash, marker) in LOOKS.items():
-        if name in found and name not in NEEDS_NO_RATE:
-            axes.plot(RATES, 10 ** found[name].swept[place], linestyle=dash, marker=marker, color=color, label=name)
-    drawing.finish(axes, "learning rate, or initial step", "risk per example, ½ variance", log="xy", below=2)
 
 
 EXPERIMENT = Experiment(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from experiments import datasets
+from experiments.experiment import Effort
 from experiments.lecture import batches
 from experiments.lecture.batches import RATES, Learned
 
@@ -39,7 +40,7 @@ def test_the_smaller_rate_depends_on_how_gradients_are_counted(
 def test_a_whole_batch_is_one_step_whatever_the_order() -> None:
     """Equal to plain gradient descent on the mean risk, by the risks of one rate that did not diverge."""
     data = datasets.split("digits", 1, 0, 60)
-    effort = batches.Effort(2, 2, 60)
+    effort = Effort(tries=2, epochs=2)
     whole = batches.learn("batch", data.train.x.shape[1], data, effort, 0)
     more = batches.learn("batch", 10 * data.train.x.shape[1], data, effort, 0)
     np.testing.assert_allclose(whole.curves, more.curves, rtol=1e-5)
