@@ -11,7 +11,7 @@ from sklearn.datasets import make_moons
 
 import jnn
 from experiments import datasets, drawing, statistics
-from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict
+from experiments.experiment import Effort, Experiment, Outcome, Picture, Session, Table, Verdict, efforts
 from experiments.statistics import Estimate
 from jnn import ensembles, stopping
 from jnn.likelihoods import Bernoulli, Gaussian, Likelihood
@@ -30,17 +30,13 @@ MARGIN = 0.05
 """A rule may cost this share of the risk, set before looking."""
 
 
-@dataclass(frozen=True)
-class Effort:
-    """How many samples of each problem, and for how many epochs."""
-
-    samples: int
-    epochs: int
-    test: int = 500
-    problems: tuple[str, ...] = ("Two moons", "Diabetes")
-
-
-EFFORTS = {"tiny": Effort(3, 30, 50, ("Two moons",)), "quick": Effort(24, 200, 300), "full": Effort(200, 1000, 2000)}
+EFFORTS = efforts(
+    samples=(3, 24, 200),
+    epochs=(30, 200, 1000),
+    test=(50, 300, 2000),
+    problems=(("Two moons",), ("Two moons", "Diabetes"), ("Two moons", "Diabetes")),
+)
+"""How many samples of each problem, for how many epochs, and with how many test examples."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,7 @@ class Problem:
         if not self.overlapping:
             return statistics.over_seeds(values, level)
         learned_from = self.train.shape[1] + self.validation.shape[1]
-        return statistics.over_splits(values.tolist(), learned_from, self.test.shape[1], level)
+        return statistics.over_splits(values, learned_from, self.test.shape[1], level)
 
 
 @dataclass(frozen=True)
@@ -86,43 +82,40 @@ class Curves:
         """Where the validation risk is lowest: the hypothesis that the slide's algorithm outputs (counted from 0)."""
         return np.argmin(self.validation, axis=1)
 
+    @property
+    def saved(self) -> np.ndarray:
+        """How much lower the chosen hypothesis' test risk is than the last one's."""
+        return self.test[:, -1] - self.tested(self.chosen)
+
     def tested(self, places: np.ndarray) -> np.ndarray:
         """The test risk of the hypothesis of one epoch in each sample."""
         return np.take_along_axis(self.test, places[:, None], axis=1)[:, 0]
 
 
+def problem(
+    title: str, likelihood: Likelihood, x: np.ndarray, y: np.ndarray, learned: int, overlapping: bool
+) -> Problem:
+    """Of x `(samples, n, d)` and y `(samples, n)`, the first `learned` examples of each sample are to learn from."""
+    rows, held = np.arange(y.size).reshape(y.shape), round(VALIDATION * learned)
+    parts = rows[:, held:learned], rows[:, :held], rows[:, learned:]
+    flat = x.reshape(y.size, -1).astype(np.float32), y.reshape(-1, 1).astype(np.float32)
+    return Problem(title, likelihood, *flat, *parts, overlapping)
+
+
 def moons(effort: Effort, seed: int) -> Problem:
     """Two classes that overlap, 120 examples to learn from, new ones in each sample; 8 more inputs are noise."""
-    learned, count = 120, 120 + effort.test
-    rng = np.random.default_rng(seed)
-    drawn = [make_moons(count, noise=0.3, random_state=seed + place) for place in range(effort.samples)]
-    noise = rng.normal(size=(effort.samples * count, 8))
-    x = np.concatenate([np.concatenate([x for x, _ in drawn]), noise], axis=1).astype(np.float32)
-    y = np.concatenate([y for _, y in drawn])[:, None].astype(np.float32)
-    rows = np.arange(len(x)).reshape(effort.samples, count)
-    held = round(VALIDATION * learned)
-    return Problem(
-        "Two moons", Bernoulli(), x, y, rows[:, held:learned], rows[:, :held], rows[:, learned:], overlapping=False
-    )
+    learned = 120
+    drawn = [make_moons(learned + effort.test, noise=0.3, random_state=seed + n) for n in range(effort.samples)]
+    x, y = (np.stack(part) for part in zip(*drawn, strict=True))
+    x = np.concatenate([x, np.random.default_rng(seed).normal(size=(*y.shape, 8))], axis=2)
+    return problem("Two moons", Bernoulli(), x, y, learned, overlapping=False)
 
 
 def diabetes(effort: Effort, seed: int) -> Problem:
     """Random splits of real data, each standardized by its own training part."""
     data = datasets.split("diabetes", effort.samples, seed)
-    x, y = (np.concatenate([a, b], axis=1) for a, b in ((data.train.x, data.test.x), (data.train.y, data.test.y)))
-    rows = np.arange(x.shape[0] * x.shape[1]).reshape(x.shape[:2])
-    learned = data.train.x.shape[1]
-    held = round(VALIDATION * learned)
-    return Problem(
-        "Diabetes",
-        Gaussian(),
-        x.reshape(-1, data.inputs),
-        y.reshape(-1, 1),
-        rows[:, held:learned],
-        rows[:, :held],
-        rows[:, learned:],
-        overlapping=True,
-    )
+    x, y = (np.concatenate(parts, axis=1) for parts in ((data.train.x, data.test.x), (data.train.y, data.test.y)))
+    return problem("Diabetes", Gaussian(), x, y, data.train.x.shape[1], overlapping=True)
 
 
 def learn(problem: Problem, effort: Effort, seed: int) -> Curves:
@@ -189,46 +182,40 @@ def run(session: Session) -> Outcome:
     return Outcome(
         verdicts=[saves(found), near(found), soon(found)],
         tables=[_rules(curves) for curves in found],
-        pictures=[_pictures(found), _trade(found)],
+        pictures=[_pictures(found)],
         interrupted=session.interrupted,
     )
 
 
 def saves(found: list[Curves]) -> Verdict:
     """Whether the chosen hypothesis has a lower test risk than the last one."""
-    saved = {c.problem.title: (c, _saved(c)) for c in found}
-    estimates = [c.problem.estimate(s, 1 - 0.05 / len(found)) for c, s in saved.values()]
+    estimates = [c.problem.estimate(c.saved, 1 - 0.05 / len(found)) for c in found]
     return Verdict(
         "The hypothesis with the lowest validation risk has a lower risk than the last one.",
         statistics.above(*estimates),
         "Test risk saved (joint 95% intervals): "
         + "; ".join(
-            f"{title}: {e.mean:.3f} ({e.low:.3f} to {e.high:.3f}) of {c.test[:, -1].mean():.3f}, chosen after "
+            f"{c.problem.title}: {e:.3f} of {c.test[:, -1].mean():.3f}, chosen after "
             f"{np.median(c.chosen) + 1:.0f} of {c.test.shape[1]} epochs (median)"
-            for e, (title, (c, _)) in zip(estimates, saved.items(), strict=True)
+            for e, c in zip(estimates, found, strict=True)
         )
         + ".",
     )
 
 
-def _saved(c: Curves) -> np.ndarray:
-    return c.test[:, -1] - c.tested(c.chosen)
-
-
 def near(found: list[Curves]) -> Verdict:
     """Whether choosing by the validation risk saves at least half of what choosing by the test risk would."""
+    most = [c.test[:, -1] - c.test.min(axis=1) for c in found]
     level = 1 - 0.05 / len(found)
-    estimates = [c.problem.estimate(_saved(c) - 0.5 * (c.test[:, -1] - c.test.min(axis=1)), level) for c in found]
+    estimates = [c.problem.estimate(c.saved - 0.5 * best, level) for c, best in zip(found, most, strict=True)]
     words = [
-        f"{c.problem.title}: {_saved(c).mean():.3f} of {(c.test[:, -1] - c.test.min(axis=1)).mean():.3f}" for c in found
+        f"{c.problem.title}: {c.saved.mean():.3f} of {best.mean():.3f}" for c, best in zip(found, most, strict=True)
     ]
     return Verdict(
         "Few validation examples suffice to choose: they save more than half of what could be saved.",
         statistics.above(*estimates),
         f"Test risk saved, of what the best epoch by the test risk itself would save: {'; '.join(words)}. Saved less "
-        "half of that, joint 95% intervals: "
-        + ", ".join(f"{e.mean:.3f} ({e.low:.3f} to {e.high:.3f})" for e in estimates)
-        + ".",
+        f"half of that, joint 95% intervals: {', '.join(f'{e:.3f}' for e in estimates)}.",
     )
 
 
@@ -257,23 +244,20 @@ def soon(found: list[Curves]) -> Verdict:
 
 
 def _rules(c: Curves) -> Table:
-    epochs = c.test.shape[1]
-    last, whole = np.full(len(c.test), epochs - 1), c.chosen
-    ways = {
-        "last hypothesis": (np.full(len(c.test), epochs), last),
-        "all epochs": (np.full(len(c.test), epochs), whole),
-    }
+    epochs = np.full(len(c.test), c.test.shape[1])
+    ways = {"last hypothesis": (epochs, epochs - 1), "all epochs": (epochs, c.chosen)}
     ways |= {rule: (ran, output(c, ran)) for rule, ran in c.ran.items()}
     rows = []
     for name, (ran, chosen) in ways.items():
-        risk, more = c.problem.estimate(c.tested(chosen)), c.problem.estimate(c.tested(chosen) - c.tested(whole))
+        risk = c.problem.estimate(c.tested(chosen))
+        more = c.problem.estimate(c.tested(chosen) - c.tested(c.chosen))
         rows.append(
             [
                 name,
                 f"{ran.mean():.0f}",
                 f"{np.median(chosen) + 1:.0f}",
                 f"{risk.mean:.3f} ± {risk.error:.3f}",
-                "" if name == "all epochs" else f"{more.mean:+.3f} ({more.low:+.3f} to {more.high:+.3f})",
+                "" if name == "all epochs" else f"{more:+.3f}",
             ]
         )
     return Table(
@@ -286,65 +270,26 @@ def _rules(c: Curves) -> Table:
 
 
 def _pictures(found: list[Curves]) -> Picture:
-    return Picture(
+    return drawing.picture(
         "Training, validation and test risk",
-        [
-            drawing.panel(
-                lambda axes, c=c: _learning(axes, c),
-                c.problem.title,
-                f"{c.problem.title}: median training, validation and test risk by epoch, and the chosen epoch",
-                width=4.2,
-                height=3.2,
-            )
-            for c in found
-        ],
         "Medians over the samples. The training risk falls on, while validation and test risk turn up; the dotted "
         "line is the median of the chosen epochs, the faint ones are test risks of single samples.",
+        "median training, validation and test risk by epoch, and the chosen epoch",
+        _learning,
+        {c.problem.title: c for c in found},
+        width=4.2,
+        height=3.2,
     )
 
 
 def _learning(axes: Axes, c: Curves) -> None:
     epochs = 1 + np.arange(c.test.shape[1])
-    for line in c.test[:15]:
-        axes.plot(epochs, line, color=drawing.FAINT, linewidth=0.6)
-    for name, risks, color, dash in (
-        ("training", c.train, drawing.SECOND, "--"),
-        ("validation", c.validation, drawing.FIRST, "-"),
-        ("test", c.test, drawing.THIRD, "-."),
-    ):
-        axes.plot(epochs, np.median(risks, axis=0), color=color, linestyle=dash, label=name)
+    axes.plot(epochs, c.test[:15].T, color=drawing.FAINT, linewidth=0.6)
+    curves = {"training": c.train, "validation": c.validation, "test": c.test}
+    drawing.lines(axes, {name: (epochs, risks) for name, risks in curves.items()}, marker="")
     axes.axvline(float(np.median(c.chosen)) + 1, color=drawing.INK, linestyle=":", linewidth=1, label="chosen")
     axes.set_ylim(0.3 * np.median(c.train[:, -1]), 2.5 * np.median(c.test[:, -1]))
     drawing.finish(axes, "epoch", "risk per example, −ln p", log="xy", below=4)
-
-
-def _trade(found: list[Curves]) -> Picture:
-    return Picture(
-        "Patience, GL, TP and PQ",
-        [
-            drawing.panel(
-                lambda axes, c=c: _rule_dots(axes, c),
-                c.problem.title,
-                f"{c.problem.title}: epochs run and additional test risk of four stopping rules",
-                width=4.2,
-                height=3.2,
-            )
-            for c in found
-        ],
-        "How many epochs each rule runs (mean) and how much higher its test risk is than that of all epochs' best, "
-        "with 95% intervals. Further left is sooner, lower is better; dashed: the share that was set as bearable.",
-    )
-
-
-def _rule_dots(axes: Axes, c: Curves) -> None:
-    marks = zip(RULES, ("o", "s", "^", "D"), (drawing.FIRST, drawing.SECOND, drawing.THIRD, drawing.INK), strict=True)
-    for rule, marker, color in marks:
-        e = c.problem.estimate(100 * cost(c, rule))
-        ran = c.ran[rule].mean()
-        axes.errorbar([ran], [e.mean], [[e.mean - e.low], [e.high - e.mean]], fmt=marker, color=color, label=rule)
-    axes.axhline(100 * MARGIN, color=drawing.MUTED, linestyle="--", linewidth=1)
-    axes.set_xlim(0, 1.05 * c.test.shape[1])
-    drawing.finish(axes, "epochs run", "additional test risk, %", below=4)
 
 
 EXPERIMENT = Experiment(

@@ -1,7 +1,7 @@
 """Weight decay: a noisy curve fitted at several γ, the size of the weights, and how smooth the curves become."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 import jnn
 from experiments import drawing, statistics
-from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict
+from experiments.experiment import Effort, Experiment, Outcome, Picture, Session, Table, Verdict, efforts
 from jnn import objectives
 from jnn.likelihoods import Gaussian
 from jnn.networks import Params
@@ -30,15 +30,8 @@ TOGETHER = 20
 """Samples that are fitted at once: Ctrl-C waits for so many."""
 
 
-@dataclass(frozen=True)
-class Effort:
-    """How many samples of the curve, each with initial weights of its own, and for how many epochs."""
-
-    seeds: int
-    epochs: int
-
-
-EFFORTS = {"tiny": Effort(3, 30), "quick": Effort(60, 1000), "full": Effort(200, 5000)}
+EFFORTS = efforts(seeds=(3, 60, 200), epochs=(30, 1000, 5000))
+"""How many samples of the curve, each with initial weights of its own, and for how many epochs."""
 
 
 @dataclass(frozen=True)
@@ -218,79 +211,67 @@ def spare(found: dict[str, Fits]) -> Verdict:
 
 
 def _table(name: str, found: Fits) -> Table:
-    rows = []
-    for place in (0, *range(1, len(GAMMAS), 2)):
-        e = statistics.over_seeds(found.risk[:, place])
-        middle = [f"{np.median(v[:, place]):.2g}" for v in (found.hidden, found.output, found.roughness, found.bent)]
-        rows.append([f"γ = {GAMMAS[place]:g}", *middle, f"{e.mean:.3f} ({e.low:.3f} to {e.high:.3f})"])
-    return Table(
+    def median(values: np.ndarray) -> Callable[[int], str]:
+        return lambda place: f"{np.median(values[:, place]):.2g}"
+
+    return Table.of(
         f"Weights, smoothness and risk: {name}",
-        ["", "‖w‖ hidden", "‖w‖ output", "mean of f″²", "squared distance from a line", "risk (95% interval)"],
-        rows,
+        (0, *range(1, len(GAMMAS), 2)),
+        {
+            "": lambda place: f"γ = {GAMMAS[place]:g}",
+            "‖w‖ hidden": median(found.hidden),
+            "‖w‖ output": median(found.output),
+            "mean of f″²": median(found.roughness),
+            "squared distance from a line": median(found.bent),
+            "risk (95% interval)": lambda place: f"{statistics.over_seeds(found.risk[:, place]):.3f}",
+        },
         f"Medians over {len(found.risk)} samples of {EXAMPLES} points; risk: mean squared distance from the true "
         "curve, mean over the samples.",
     )
 
 
 def _curves(found: Fits) -> Picture:
-    chosen = {"γ = 0": 0, f"γ = {GAMMAS[found.best]:g}, the best": found.best, f"γ = {GAMMAS[-1]:g}": len(GAMMAS) - 1}
-    return Picture(
+    def draw(axes: Axes, place: int) -> None:
+        axes.plot(GRID, found.curves[1:20, place].T, color=drawing.FAINT, linewidth=0.7)
+        axes.plot(GRID, found.curves[0, place], color=drawing.FIRST, label="fitted")
+        axes.plot(GRID, truth(GRID), color=drawing.SECOND, linestyle="--", label="true")
+        axes.set_ylim(-3, 3.5)
+        drawing.finish(axes, "input x", "target y", legend="lower right")
+
+    return drawing.picture(
         "Fitted curves",
-        [
-            drawing.panel(
-                lambda axes, place=place: _curve(axes, found, place),
-                title,
-                f"Curves fitted to noisy points at {title}, beside the true curve",
-            )
-            for title, place in chosen.items()
-        ],
         "Networks fitted to samples of the same curve (faint: each another sample; bold: the first), and the true "
         "curve dashed. Without decay they follow the noise; with too much they are almost straight.",
+        "curves fitted to noisy points, beside the true curve",
+        draw,
+        {"γ = 0": 0, f"γ = {GAMMAS[found.best]:g}, the best": found.best, f"γ = {GAMMAS[-1]:g}": len(GAMMAS) - 1},
     )
-
-
-def _curve(axes: Axes, found: Fits, place: int) -> None:
-    for curve in found.curves[1:20, place]:
-        axes.plot(GRID, curve, color=drawing.FAINT, linewidth=0.7)
-    axes.plot(GRID, found.curves[0, place], color=drawing.FIRST, label="fitted")
-    axes.plot(GRID, truth(GRID), color=drawing.SECOND, linestyle="--", label="true")
-    axes.set_ylim(-3, 3.5)
-    drawing.finish(axes, "input x", "target y", legend="lower right")
 
 
 def _against_gamma(found: dict[str, Fits]) -> Picture:
-    figures = {
-        "Size of the hidden weights": ("hidden", "‖w‖ of hidden neurons"),
-        "Size of the output's weights": ("output", "‖w‖ of the output neuron"),
-        "Roughness": ("roughness", "mean of f″(x)²"),
-        "Risk": ("risk", "squared distance from the truth"),
-    }
-    return Picture(
+    shown = np.array([GAMMAS[1] / 10**0.5, *GAMMAS[1:]])
+
+    def draw(axes: Axes, figure: tuple[str, str]) -> None:
+        values = {name: getattr(fits, figure[0]) for name, fits in found.items()}
+        left = {name: np.quantile(v, 0.25, axis=0) > 1e-9 for name, v in values.items()}  # else no weights are left
+        seen = {name: (shown, np.where(left[name], v, np.nan)) for name, v in values.items()}
+        drawing.lines(axes, seen, drawing.LOOKS[1::-1], band=True)
+        drawing.finish(axes, "weight decay γ", figure[1], log="xy", below=2)
+
+    return drawing.picture(
         "What γ does",
-        [
-            drawing.panel(
-                lambda axes, figure=figure, label=label: _by_gamma(axes, found, figure, label),
-                title,
-                f"{title} by γ, with the output's weights spared and with all weights decaying",
-            )
-            for title, (figure, label) in figures.items()
-        ],
         "Medians over the seeds, with quartiles, by γ (the leftmost points: γ = 0). The weights shrink and the curves "
         "become smoother; if the output's weights are spared, they grow instead and carry the curve. The risk is "
         "lowest in between.",
+        "by γ, with the output's weights spared and with all weights decaying",
+        draw,
+        {
+            "Size of the hidden weights": ("hidden", "‖w‖ of hidden neurons"),
+            "Size of the output's weights": ("output", "‖w‖ of the output neuron"),
+            "Roughness": ("roughness", "mean of f″(x)²"),
+            "Risk": ("risk", "squared distance from the truth"),
+        },
     )
-
-
-def _by_gamma(axes: Axes, found: dict[str, Fits], figure: str, label: str) -> None:
-    shown = np.array([GAMMAS[1] / 10**0.5, *GAMMAS[1:]])
-    for (name, fits), color, dash, marker in zip(
-        found.items(), (drawing.FIRST, drawing.SECOND), ("-", "--"), ("o", "s"), strict=True
-    ):
-        low, middle, high = np.quantile(cast(np.ndarray, getattr(fits, figure)), (0.25, 0.5, 0.75), axis=0)
-        low, middle, high = (np.where(v > 1e-9, v, np.nan) for v in (low, middle, high))  # no weights are left
-        axes.fill_between(shown, low, high, color=color, alpha=0.2, linewidth=0)
-        axes.plot(shown, middle, linestyle=dash, marker=marker, color=color, label=name)
-    drawing.finish(axes, "weight decay γ", label, log="xy", below=2)
 
 
 EXPERIMENT = Experiment(

@@ -5,15 +5,16 @@ import numpy as np
 import pytest
 
 import jnn
+from experiments.experiment import Effort
 from experiments.lecture import early_stopping
-from experiments.lecture.early_stopping import Curves, Effort, Problem
+from experiments.lecture.early_stopping import Curves, Problem
 from jnn.likelihoods import Bernoulli
 from jnn.training.stopping import GeneralizationLoss
 
 
 @pytest.fixture(scope="module")
 def learned() -> Curves:
-    effort = Effort(3, 40, 50)
+    effort = Effort(samples=3, epochs=40, test=50)
     return early_stopping.learn(early_stopping.moons(effort, 0), effort, 0)
 
 
@@ -81,7 +82,7 @@ def test_rules_that_stop_too_soon_are_found_out(monkeypatch: pytest.MonkeyPatch)
 
 def test_curves_that_were_broken_off_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """`ensembles.fit` returns what was learned up to Ctrl-C."""
-    effort = Effort(3, 40, 50)
+    effort = Effort(samples=3, epochs=40, test=50)
     whole = early_stopping.ensembles.fit
 
     def broken_off(*arguments, **options):

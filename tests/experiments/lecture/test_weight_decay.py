@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import integrate
 
-from experiments.experiment import Session
+from experiments.experiment import Effort, Session
 from experiments.lecture import weight_decay
 from experiments.lecture.weight_decay import ALL, GAMMAS, SPARED, Fits
 
@@ -63,6 +63,6 @@ def test_weight_decay_helps_only_if_the_risk_falls(risk: float, holds: bool | No
 def test_an_interrupted_run_reports_the_samples_that_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weight_decay, "TOGETHER", 2)
     session = Session(0, "tiny", stop_asked=lambda: True)
-    found = weight_decay.fits(weight_decay.Effort(4, 2), session)
+    found = weight_decay.fits(Effort(seeds=4, epochs=2), session)
     assert session.interrupted
     assert found[SPARED].risk.shape == (2, len(GAMMAS))
