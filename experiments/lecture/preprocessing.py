@@ -1,6 +1,5 @@
 """Preprocessing: raw, standardized and whitened inputs, by the shape of the error surface and by the epochs needed."""
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,8 +11,7 @@ from matplotlib.axes import Axes
 
 import jnn
 from experiments import drawing, statistics
-from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict
-from experiments.statistics import Estimate
+from experiments.experiment import Effort, Experiment, Outcome, Picture, Session, Table, Verdict, efforts
 from jnn.likelihoods import Categorical, Gaussian, Likelihood
 from jnn.transforms import Standardize, Whiten
 
@@ -64,15 +62,8 @@ PROBLEMS = {
 }
 
 
-@dataclass(frozen=True)
-class Effort:
-    """How many networks of each kind, half of them to choose the rate by; and for how long."""
-
-    seeds: int
-    epochs: int
-
-
-EFFORTS = {"tiny": Effort(4, 20), "quick": Effort(30, 400), "full": Effort(100, 2000)}
+EFFORTS = efforts(seeds=(4, 30, 100), epochs=(20, 400, 2000))
+"""How many networks of each kind, half of them to choose the rate by; and for how long."""
 KINDS = ("raw", "standardized", "whitened")
 
 
@@ -177,9 +168,7 @@ def run(session: Session) -> Outcome:
     ]
     pairs = (("standardized", "raw"), ("whitened", "standardized"))
     claims = [rounder(found), *(sooner(f, one, other) for f in found for one, other in pairs)]
-    return Outcome(
-        verdicts=claims, tables=[_table(found)], pictures=[_pictures(found)], interrupted=session.interrupted
-    )
+    return Outcome(verdicts=claims, tables=[_table(found)], pictures=[_curves(found)], interrupted=session.interrupted)
 
 
 def rounder(found: Sequence[Found]) -> Verdict:
@@ -190,7 +179,7 @@ def rounder(found: Sequence[Found]) -> Verdict:
         whitened = statistics.over_seeds(f.condition["whitened"])
         parts += [change.low > -0.01, whitened.high < 1.01]
         words.append(
-            f"{f.problem.title}: standardizing divides κ by {_factor(change)}, whitening leaves {whitened.high:.4f}"
+            f"{f.problem.title}: standardizing divides κ by {10**change:.3g}, whitening leaves {whitened.high:.4f}"
         )
     return Verdict(
         "Preprocessing makes the error surface of a linear model rounder: standardizing never harms (κ grows by less "
@@ -214,10 +203,6 @@ def sooner(found: Found, one: str, other: str) -> Verdict:
     )
 
 
-def _factor(e: Estimate) -> str:
-    return f"{10**e.mean:.3g} ({10**e.low:.3g} to {10**e.high:.3g})"
-
-
 def _epochs(needed: np.ndarray, found: Found, kind: str) -> str:
     middle = np.median(needed)
     return f"{middle:.0f}" if np.isfinite(middle) else f"more than {found.risk[kind].shape[2]}"
@@ -227,13 +212,13 @@ def _table(found: list[Found]) -> Table:
     rows = []
     for f in found:
         for kind in KINDS:
-            kappa = statistics.over_seeds(np.log10(f.condition[kind]))
+            kappa = 10 ** statistics.over_seeds(np.log10(f.condition[kind]))
             needed = f.epochs(kind)
             rows.append(
                 [
                     f"{f.problem.title}, {kind}",
-                    _factor(kappa),
-                    f"{linear_epochs(10**kappa.mean):.2g}",
+                    f"{kappa:.3g}",
+                    f"{linear_epochs(kappa.mean):.2g}",
                     f"{RATES[f.rate(kind)]:g}",
                     _epochs(needed, f, kind),
                     f"{np.isfinite(needed).sum()} of {len(needed)}",
@@ -251,53 +236,21 @@ def _table(found: list[Found]) -> Table:
     )
 
 
-def _pictures(found: list[Found]) -> Picture:
-    conditions = drawing.panel(
-        functools.partial(_conditions, found=found),
-        "Condition numbers",
-        "Condition number of a linear model's Hessian for raw, standardized and whitened inputs of each data set",
+def _curves(found: list[Found]) -> Picture:
+    def draw(axes: Axes, f: Found) -> None:
+        risks = {kind: f.risk[kind][f.rate(kind)] for kind in KINDS}
+        drawing.lines(axes, {kind: (1 + np.arange(r.shape[1]), r) for kind, r in risks.items()}, marker="")
+        axes.axhline(f.problem.target, color=drawing.INK, linestyle=":", linewidth=1)
+        drawing.finish(axes, "epoch", "training risk", log="xy", below=3)
+
+    return drawing.picture(
+        "How soon networks learn",
+        "Median training risk of networks by epoch, each kind of inputs at its best learning rate; dotted, the risk to "
+        "be reached.",
+        "median risk by epoch for raw, standardized and whitened inputs",
+        draw,
+        {f.problem.title: f for f in found},
     )
-    curves = [
-        drawing.panel(
-            functools.partial(_curves, found=f),
-            f.problem.title,
-            f"{f.problem.title}: median risk by epoch for raw, standardized and whitened inputs",
-        )
-        for f in found
-    ]
-    return Picture(
-        "How round the error surface is, and how soon networks learn",
-        [conditions, *curves],
-        "Left: κ of a linear model's Hessian. Others: median training risk of networks by epoch, each kind of inputs "
-        "at its best learning rate; dotted, the risk to be reached.",
-    )
-
-
-MARKS = {
-    "raw": ("s", "--", drawing.SECOND),
-    "standardized": ("o", "-", drawing.FIRST),
-    "whitened": ("^", "-.", drawing.THIRD),
-}
-
-
-def _conditions(axes: Axes, found: list[Found]) -> None:
-    places = np.arange(len(found))
-    for shift, (kind, (marker, _, color)) in zip((-0.15, 0, 0.15), MARKS.items(), strict=True):
-        kappa = [np.median(f.condition[kind]) for f in found]
-        axes.plot(kappa, places + shift, marker, color=color, label=kind, markersize=7)
-    axes.set_yticks(places, [f.problem.title for f in found])
-    axes.set_ylim(len(found) - 0.5, -0.5)
-    axes.set_xlim(0.3, 3e9)
-    drawing.logarithmic(axes, "x", ticks=5)
-    drawing.finish(axes, "condition number κ", below=3)
-
-
-def _curves(axes: Axes, found: Found) -> None:
-    for kind, (_, line, color) in MARKS.items():
-        risk = found.risk[kind][found.rate(kind)]
-        axes.plot(np.arange(1, risk.shape[1] + 1), np.median(risk, axis=0), line, color=color, label=kind)
-    axes.axhline(found.problem.target, color=drawing.INK, linestyle=":", linewidth=1)
-    drawing.finish(axes, "epoch", "training risk", log="xy", below=3)
 
 
 EXPERIMENT = Experiment(

@@ -1,6 +1,5 @@
 """What makes a layer complex, the size of its weights or the number of its neurons: drawn at random, and trained."""
 
-import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from scipy import stats
 
 import jnn
 from experiments import drawing, statistics
-from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict
+from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict, efforts
 from experiments.statistics import Estimate
 from jnn.networks import Params
 
@@ -27,16 +26,8 @@ EXAMPLES, NOISE = 30, 0.3
 RESAMPLES = 1000
 
 
-@dataclass(frozen=True)
-class Effort:
-    """How many random networks of each kind, how many trained ones, and for how long."""
-
-    random: int
-    trained: int
-    epochs: int
-
-
-EFFORTS = {"tiny": Effort(4, 3, 20), "quick": Effort(100, 12, 800), "full": Effort(1000, 60, 3000)}
+EFFORTS = efforts(random=(4, 100, 1000), trained=(3, 12, 60), epochs=(20, 800, 3000))
+"""How many random networks of each kind, how many trained ones, and for how long."""
 
 
 def with_neurons(params: Params, neurons: jax.Array) -> Params:
@@ -221,14 +212,10 @@ def run(session: Session) -> Outcome:
     gap = ranks(trained, session.seed)
     return Outcome(
         verdicts=[*(random_verdict(name, e) for name, e in drawn.items()), trained_verdict(gap)],
-        tables=[_table(drawn, gap), _gap_table(trained)],
+        tables=[_table(drawn, gap)],
         pictures=[_functions(f), _pictures(f, trained)],
         interrupted=session.interrupted,
     )
-
-
-def _holds(found: Effects) -> bool | None:
-    return statistics.above(found.difference)
 
 
 def random_verdict(name: str, found: Effects) -> Verdict:
@@ -236,9 +223,8 @@ def random_verdict(name: str, found: Effects) -> Verdict:
     what = {"pieces": "the number of rising and falling pieces", "roughness": "roughness"}[name]
     return Verdict(
         f"Random networks: doubling the weights raises {what} by more than doubling the neurons does.",
-        _holds(found),
-        f"Doubling the weights multiplies it by {_factor(found.size)}, doubling the neurons by "
-        f"{_factor(found.neurons)}.",
+        statistics.above(found.difference),
+        f"Doubling the weights multiplies it by {2**found.size:.2f}, doubling the neurons by {2**found.neurons:.2f}.",
     )
 
 
@@ -247,26 +233,18 @@ def trained_verdict(found: Effects) -> Verdict:
     return Verdict(
         "Trained networks: how much worse they are on new examples depends more on the size of their hidden weights "
         "than on the number of neurons.",
-        _holds(found),
-        f"Coefficients of the ranks in a joint regression of the rank of the gap: {_plain(found.size)} for the size, "
-        f"{_plain(found.neurons)} for the number; the difference is {_plain(found.difference)}.",
+        statistics.above(found.difference),
+        f"Coefficients of the ranks in a joint regression of the rank of the gap: {found.size:.2f} for the size, "
+        f"{found.neurons:.2f} for the number; the difference is {found.difference:.2f}.",
     )
 
 
-def _factor(e: Estimate) -> str:
-    return f"{2**e.mean:.2f} ({2**e.low:.2f} to {2**e.high:.2f})"
-
-
-def _plain(e: Estimate) -> str:
-    return f"{e.mean:.2f} ({e.low:.2f} to {e.high:.2f})"
-
-
 def _table(drawn: Mapping[str, Effects], gap: Effects) -> Table:
-    rows = [[f"{name}, random", *map(_plain, (e.size, e.neurons, e.difference))] for name, e in drawn.items()]
+    effects = {f"{name}, random": e for name, e in drawn.items()} | {"gap, trained": gap}
     return Table(
         "Effects on complexity",
         ["", "size of the weights", "number of neurons", "difference"],
-        [*rows, ["gap, trained", *map(_plain, (gap.size, gap.neurons, gap.difference))]],
+        [[name, f"{e.size:.2f}", f"{e.neurons:.2f}", f"{e.difference:.2f}"] for name, e in effects.items()],
         f"Random networks: doublings of the measure for each doubling of the weights (from {SIZES[0]} to {SIZES[-1]}) "
         f"and of the neurons (from {NEURONS[0]} to {NEURONS[-1]}), by linear regression. Trained networks: "
         "standardized coefficients of ranks. Difference: of the absolute values. 95% intervals by the bootstrap over "
@@ -274,101 +252,53 @@ def _table(drawn: Mapping[str, Effects], gap: Effects) -> Table:
     )
 
 
-def _gap_table(trained: Trained) -> Table:
-    rows = [
-        [
-            f"{neurons}",
-            *(f"{np.median(g):.3f} ({np.median(s):.2g})" for g, s in zip(trained.gap[m], trained.size[m], strict=True)),
-        ]
-        for m, neurons in enumerate(NEURONS)
-    ]
-    return Table(
-        "Trained networks: gap between test and training risk, and size of the weights",
-        ["neurons", *(f"γ = {d:g}" for d in DECAYS)],
-        rows,
-        f"Medians over {trained.size.shape[2]} data sets of {EXAMPLES} examples; in parentheses, the root mean square "
-        "of the hidden weights, which decay pulls on (it spares those of the linear output).",
-    )
-
-
 def _functions(f: np.ndarray) -> Picture:
-    chosen = [(4, 1.0), (64, 1.0), (4, 16.0), (64, 16.0)]
-    return Picture(
+    def draw(axes: Axes, of: tuple[int, float]) -> None:
+        three = f[NEURONS.index(of[0]), SIZES.index(of[1])][:3]
+        scaled = {str(place): (GRID[:, 0], (g - g.min()) / np.ptp(g)) for place, g in enumerate(three)}
+        drawing.lines(axes, scaled, marker="")
+        drawing.finish(axes, "x", "f, scaled")
+
+    return drawing.picture(
         "Random networks",
-        [
-            drawing.panel(
-                functools.partial(_three, f=f[NEURONS.index(m), SIZES.index(c)]),
-                f"{m} neurons, c = {c:g}",
-                f"Three random functions of networks with {m} neurons and weights of size {c:g}",
-                width=2.6,
-                height=2.2,
-            )
-            for m, c in chosen
-        ],
         "Three functions of each kind, shifted and scaled to the same range. 16 times the neurons change little in the "
         "first pair, where weights are small; 16 times the weights, from the first pair to the second, change more.",
+        "three random functions",
+        draw,
+        {f"{m} neurons, c = {c:g}": (m, c) for c in (1.0, 16.0) for m in (4, 64)},
+        width=2.6,
+        height=2.2,
     )
-
-
-def _three(axes: Axes, f: np.ndarray) -> None:
-    for g, color, line in zip(f, (drawing.FIRST, drawing.SECOND, drawing.THIRD), ("-", "--", "-."), strict=False):
-        axes.plot(GRID[:, 0], (g - g.min()) / np.ptp(g), line, color=color)
-    drawing.finish(axes, "x", "f, scaled")
-
-
-STYLES = (("s", "--", drawing.SECOND), ("o", "-", drawing.FIRST), ("^", "-.", drawing.THIRD))
 
 
 def _pictures(f: np.ndarray, trained: Trained) -> Picture:
-    return Picture(
+    counted = pieces(f).mean(axis=2)
+    widths = {f"M = {m}": NEURONS.index(m) for m in (4, 16, 64)}
+    scales = {f"c = {c:g}": SIZES.index(c) for c in (1.0, 4.0, 16.0)}
+
+    def by_size(axes: Axes) -> None:
+        drawing.lines(axes, {label: (SIZES, counted[m]) for label, m in widths.items()})
+        drawing.finish(axes, "size of the weights c", "pieces", log="xy", below=3)
+
+    def by_number(axes: Axes) -> None:
+        drawing.lines(axes, {label: (NEURONS, counted[:, c]) for label, c in scales.items()})
+        drawing.finish(axes, "number of neurons M", "pieces", log="xy", below=3)
+
+    def gaps(axes: Axes) -> None:
+        points = {label: (trained.size[m].ravel(), trained.gap[m].ravel()) for label, m in widths.items()}
+        seen = {label: (size, np.maximum(gap, 1e-3)) for label, (size, gap) in points.items()}
+        drawing.lines(axes, seen, linestyle="none", markersize=3)
+        drawing.finish(axes, "root mean square of hidden weights", "test − training risk", log="xy", below=3)
+
+    return drawing.picture(
         "Complexity by size and by number",
-        [
-            drawing.panel(
-                functools.partial(_by_size, values=pieces(f).mean(axis=2)),
-                "By the size of the weights",
-                "Mean number of pieces by the size of the weights, for three numbers of neurons",
-            ),
-            drawing.panel(
-                functools.partial(_by_number, values=pieces(f).mean(axis=2)),
-                "By the number of neurons",
-                "Mean number of pieces by the number of neurons, for three sizes of the weights",
-            ),
-            drawing.panel(
-                functools.partial(_gaps, trained=trained),
-                "Trained networks",
-                "Gap between test and training risk by the size of the hidden weights, for three numbers of neurons",
-            ),
-        ],
-        "Left and middle: rising and falling pieces of random functions. The steeper the lines, the more the variable "
-        "matters. Right: each point is a trained network; where the marks of all widths lie on one curve, the size "
-        "tells the gap and the number does not.",
+        "Left and middle: mean number of rising and falling pieces of random functions. The steeper the lines, the "
+        "more the variable matters. Right: gap between test and training risk, each point a trained network; where the "
+        "marks of all widths lie on one curve, the size tells the gap and the number does not.",
+        "complexity for three numbers of neurons, or sizes of the weights",
+        lambda axes, draw: draw(axes),
+        {"By the size of the weights": by_size, "By the number of neurons": by_number, "Trained networks": gaps},
     )
-
-
-def _by_size(axes: Axes, values: np.ndarray) -> None:
-    for m, (marker, line, color) in zip((4, 16, 64), STYLES, strict=True):
-        axes.plot(SIZES, values[NEURONS.index(m)], marker + line, color=color, label=f"M = {m}")
-    drawing.finish(axes, "size of the weights c", "pieces", log="xy", below=3)
-
-
-def _by_number(axes: Axes, values: np.ndarray) -> None:
-    for c, (marker, line, color) in zip((1.0, 4.0, 16.0), STYLES, strict=True):
-        axes.plot(NEURONS, values[:, SIZES.index(c)], marker + line, color=color, label=f"c = {c:g}")
-    drawing.finish(axes, "number of neurons M", "pieces", log="xy", below=3)
-
-
-def _gaps(axes: Axes, trained: Trained) -> None:
-    for m, (marker, _, color) in zip((4, 16, 64), STYLES, strict=True):
-        place = NEURONS.index(m)
-        axes.plot(
-            trained.size[place].ravel(),
-            np.maximum(trained.gap[place].ravel(), 1e-3),
-            marker,
-            color=color,
-            markersize=3,
-            label=f"M = {m}",
-        )
-    drawing.finish(axes, "root mean square of hidden weights", "test − training risk", log="xy", below=3)
 
 
 EXPERIMENT = Experiment(
