@@ -1,6 +1,5 @@
 """The lecture's activation functions: are their hand-written derivatives right, and which of them saturate?"""
 
-import functools
 from dataclasses import dataclass
 
 import jax
@@ -59,7 +58,6 @@ class Found:
 
     @property
     def name(self) -> str:
-        """As in `jnn.activations`."""
         return self.activation.name
 
     @property
@@ -119,21 +117,17 @@ def flat_beyond(found: Found) -> float | None:
 
 def run(session: Session) -> Outcome:
     """Examine each activation."""
-    found = [
-        examine(activation, GRID_POINTS[session.size])
-        for activation in session.each(FORMULAS, lambda activation: f"Activations: {activation.name}")
-    ]
+    found = [examine(activation, GRID_POINTS[session.size]) for activation in FORMULAS]
     by_name = {f.name: f for f in found}
     return Outcome(
         verdicts=[
             derivatives_agree(found),
             saturation(found),
-            *([quarter(by_name["logistic"])] if "logistic" in by_name else []),
-            *([relu_slopes(by_name["relu"])] if "relu" in by_name else []),
+            quarter(by_name["logistic"]),
+            relu_slopes(by_name["relu"]),
         ],
         tables=[_table(found)],
         pictures=[_drawn(found)],
-        interrupted=session.interrupted,
     )
 
 
@@ -183,23 +177,22 @@ def relu_slopes(found: Found) -> Verdict:
 
 
 def _table(found: list[Found]) -> Table:
-    rows = []
-    for f in found:
-        beyond = flat_beyond(f)
-        rows.append(
-            [
-                f"{f.name}, {FORMULAS[f.activation]}",
-                f"{max(f.slope.max(), f.at_zero):.3g}",
-                f"{100 * f.flat:.0f}%",
-                "" if beyond is None else f"{beyond:.2f}",
-                *(f"{t[0]:.0e} → {t[-1]:.0e}" for t in f.tails),
-                f"{np.max(np.abs(f.slope - f.autodiff)):.0e}",
-            ]
-        )
-    return Table(
+    def beyond(f: Found) -> str:
+        place = flat_beyond(f)
+        return "" if place is None else f"{place:.2f}"
+
+    return Table.of(
         "Slopes",
-        ["", "largest h′", "share flat", "flat beyond a", "h′ to the left", "h′ to the right", "error"],
-        rows,
+        found,
+        {
+            "": lambda f: f"{f.name}, {FORMULAS[f.activation]}",
+            "largest h′": lambda f: f"{max(f.slope.max(), f.at_zero):.3g}",
+            "share flat": lambda f: f"{f.flat:.0%}",
+            "flat beyond a": beyond,
+            "h′ to the left": lambda f: f"{f.tails[0][0]:.0e} → {f.tails[0][-1]:.0e}",
+            "h′ to the right": lambda f: f"{f.tails[1][0]:.0e} → {f.tails[1][-1]:.0e}",
+            "error": lambda f: f"{np.max(np.abs(f.slope - f.autodiff)):.0e}",
+        },
         f"Share flat: where h′ < {SMALL}, of a from −{REACH:.0f} to {REACH:.0f}. To the left and right: h′ at |a| = 10 "
         "and at 10⁸. Error: largest distance from autodiff in float64. Where softsign is flat its slope falls as "
         "1/a², while those of tanh and the logistic function fall exponentially.",
@@ -207,20 +200,15 @@ def _table(found: list[Found]) -> Table:
 
 
 def _drawn(found: list[Found]) -> Picture:
-    return Picture(
+    return drawing.picture(
         "Activation functions and their derivatives",
-        [
-            drawing.panel(
-                functools.partial(_curves, f=f),
-                f.name,
-                f"{f.name}: the function h, its hand-written derivative, and autodiff's derivative at some points",
-                width=2.6,
-                height=2.6,
-            )
-            for f in found
-        ],
         f"Solid: h. Dashed: the hand-written h′, with crosses from autodiff on it. Shaded: where h′ < {SMALL}, so that "
         "next to nothing passes backwards.",
+        "the function h, its hand-written derivative, and autodiff's derivative at some points",
+        _curves,
+        {f.name: f for f in found},
+        width=2.6,
+        height=2.6,
     )
 
 

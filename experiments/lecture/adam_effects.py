@@ -1,7 +1,7 @@
 """Adam's effects: how long its steps can get, what signs of the gradient do to them, and what the correction is for."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,7 @@ from scipy import stats
 
 import jnn
 from experiments import drawing, statistics
-from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict
-from experiments.statistics import Estimate
+from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict, efforts
 
 ALPHA, B1, B2 = 0.001, 0.9, 0.999
 """The slide's defaults."""
@@ -38,16 +37,8 @@ LEVEL = 0.999
 """Of the intervals that E{v} must lie in, all at once."""
 
 
-@dataclass(frozen=True)
-class Effort:
-    """How many sequences of random gradients, and how many networks with and without the correction."""
-
-    sequences: int
-    networks: int
-    epochs: int
-
-
-EFFORTS = {"tiny": Effort(500, 4, 20), "quick": Effort(4000, 100, 300), "full": Effort(20_000, 1000, 300)}
+EFFORTS = efforts(sequences=(500, 4000, 20_000), networks=(4, 100, 1000), epochs=(20, 300, 300))
+"""How many sequences of random gradients, how many networks with and without the correction, for how many epochs."""
 
 
 def uncorrected(alpha: Any) -> optax.Schedule:
@@ -157,11 +148,11 @@ def run(session: Session) -> Outcome:
     stacked = np.stack(list(made.values()), axis=1)
     steps = dict(zip(made, in_float64(stacked)[0].T, strict=True))
     plain = dict(zip(made, in_float64(stacked, corrected=False)[0].T, strict=True))
-    names = [*SECOND_MOMENT, "growing"]
-    found = {name: summary(name, session) for name in session.each(names, lambda name: f"Adam: gradients, {name}")}
+    session.say("Adam: random gradients")
+    found = {name: summary(name, session) for name in (*SECOND_MOMENT, "growing")}
     session.say("Adam: networks with and without the correction")
     risks = train(session)
-    stationary = {name: found[name] for name in SECOND_MOMENT if name in found}
+    stationary = {name: found[name] for name in SECOND_MOMENT}
     longest = max(r.longest for r in found.values())
     return Outcome(
         verdicts=[
@@ -173,9 +164,8 @@ def run(session: Session) -> Outcome:
             correction(steps["always 1"], plain["always 1"]),
             learning(risks),
         ],
-        tables=[_constructed_table(steps, plain), _moment_table(stationary)],
+        tables=[_moment_table(stationary)],
         pictures=[_pictures(found, steps["always 1"], plain["always 1"], risks)],
-        interrupted=session.interrupted,
     )
 
 
@@ -218,11 +208,10 @@ def ratio(ends: Mapping[str, np.ndarray]) -> Verdict:
         expected = MEAN[name] / np.sqrt(SECOND_MOMENT[name])
         found = statistics.over_seeds(-steps)
         judged.append(statistics.inside(found, expected - 0.02, expected + 0.02))
-        words.append(f"{name}: {_interval(found)} for {expected:.3f}")
-    holds = False if False in judged else None if None in judged else True
+        words.append(f"{name}: {found:.3f} for {expected:.3f}")
     return Verdict(
         "The mean step is α E{g}/√E{g²}, to within 0.02 α.",
-        holds,
+        statistics.every(judged),
         "In units of α, after 1000 steps: " + "; ".join(words),
     )
 
@@ -275,93 +264,54 @@ def learning(risks: Mapping[str, np.ndarray]) -> Verdict:
     )
 
 
-def _interval(e: Estimate) -> str:
-    return f"{e.mean:.3f} ({e.low:.3f} to {e.high:.3f})"
-
-
-def _constructed_table(steps: Mapping[str, np.ndarray], plain: Mapping[str, np.ndarray]) -> Table:
-    rows = [
-        [name, f"{abs(s[-1]):.4f}", f"{np.abs(s).max():.4f}", f"{np.abs(plain[name]).max():.4f}"]
-        for name, s in steps.items()
-    ]
-    return Table(
-        "Steps in units of α",
-        ["gradients", "the last", "the longest", "the longest without correction"],
-        rows,
-        f"{len(steps['always 1'])} gradients each, β₁ = {B1}, β₂ = {B2}. ε is left out, as on the slide.",
-    )
-
-
 def _moment_table(found: Mapping[str, Random]) -> Table:
-    rows = []
-    for name, r in found.items():
-        filled = SECOND_MOMENT[name] * (1 - B2**TIMES)
-        some = [statistics.over_seeds(r.v[place] / filled[place]) for place in (0, 3, 6, 9)]
-        rows.append([name, *map(_interval, some), _interval(statistics.over_seeds(-r.last))])
-    sequences = len(next(iter(found.values())).last)
-    return Table(
+    def filled(place: int) -> Callable[[str], str]:
+        share = 1 - B2 ** TIMES[place]
+        return lambda name: f"{statistics.over_seeds(found[name].v[place] / (SECOND_MOMENT[name] * share)):.3f}"
+
+    return Table.of(
         "v over E{g²}(1 − β₂ᵗ), and the mean step",
-        ["gradients", *(f"t = {TIMES[place]}" for place in (0, 3, 6, 9)), "mean step, α"],
-        rows,
-        f"Means of {sequences} sequences with their 95% intervals. The mean step is at t = 1000.",
+        found,
+        {"gradients": str}
+        | {f"t = {TIMES[place]}": filled(place) for place in (0, 3, 6, 9)}
+        | {"mean step, α": lambda name: f"{statistics.over_seeds(-found[name].last):.3f}"},
+        f"Means of {len(next(iter(found.values())).last)} sequences with their 95% intervals, at β₁ = {B1} and "
+        f"β₂ = {B2}. The mean step is at t = 1000. ε is left out, as on the slide.",
     )
 
 
 def _pictures(
     found: Mapping[str, Random], steps: np.ndarray, plain: np.ndarray, risks: Mapping[str, np.ndarray]
 ) -> Picture:
-    return Picture(
+    def moments(axes: Axes) -> None:
+        t = np.geomspace(1, 1000, 100)
+        axes.plot(t, 1 - B2**t, color=drawing.INK, linewidth=1, label="1 − β₂ᵗ")
+        names = ("mostly 0", "normal, mean 1", "growing")
+        means = {name: (TIMES, found[name].v.mean(axis=1) / SECOND_MOMENT.get(name, 1.0)) for name in names}
+        drawing.lines(axes, means, linestyle="none")
+        drawing.finish(axes, "step t", "mean of v / E{g²}", log="xy", legend="lower right")
+
+    def lengths(axes: Axes) -> None:
+        t = np.arange(1, len(steps) + 1)
+        drawing.lines(axes, {"without": (t, np.abs(plain)), "with": (t, np.abs(steps))}, marker="")
+        drawing.logarithmic(axes, "x")
+        axes.set_ylim(bottom=0)
+        drawing.finish(axes, "step t", "length of the step, α", legend="best")
+
+    def learned(axes: Axes) -> None:
+        drawing.lines(axes, {name: (RATES, risks[name]) for name in ("without", "with")}, band=True)
+        drawing.finish(axes, "α", "risk at the end", log="xy", legend="best")
+
+    return drawing.picture(
         "Initialization bias, and its correction",
-        [
-            drawing.panel(
-                functools.partial(_moments, found=found),
-                "E{v} over E{g²}",
-                "Mean of v over the second moment by step, for stationary and growing gradients, and 1 − β₂ to the t",
-            ),
-            drawing.panel(
-                functools.partial(_steps, steps=steps, plain=plain),
-                "A constant gradient",
-                "Length of the steps for a constant gradient, with and without the correction",
-            ),
-            drawing.panel(
-                functools.partial(_risks, risks=risks),
-                "Networks",
-                "Median risk of the networks by α, with and without the correction",
-            ),
-        ],
         "Left: v starts near 0 and fills up as 1 − β₂ᵗ (line) for all gradients whose second moment stays; those that "
         "grow to twice the second moment do not follow. Middle: without the correction, m fills up faster than "
         "√v, and steps are too long for thousands of steps. Right: networks that learn a sine; medians, with bands "
         "from the lower to the upper quartile.",
+        "mean of v, length of the steps, or risk of networks, by step or by α",
+        lambda axes, draw: draw(axes),
+        {"E{v} over E{g²}": moments, "A constant gradient": lengths, "Networks": learned},
     )
-
-
-def _moments(axes: Axes, found: Mapping[str, Random]) -> None:
-    t = np.geomspace(1, 1000, 100)
-    axes.plot(t, 1 - B2**t, color=drawing.INK, linewidth=1, label="1 − β₂ᵗ")
-    shown = {"normal, mean 1": ("o", drawing.FIRST), "mostly 0": ("s", drawing.SECOND), "growing": ("^", drawing.THIRD)}
-    for name, (marker, color) in shown.items():
-        if name in found:
-            moment = SECOND_MOMENT.get(name, 1.0)
-            axes.plot(TIMES, found[name].v.mean(axis=1) / moment, marker, color=color, label=name)
-    drawing.finish(axes, "step t", "mean of v / E{g²}", log="xy", legend="lower right")
-
-
-def _steps(axes: Axes, steps: np.ndarray, plain: np.ndarray) -> None:
-    t = np.arange(1, len(steps) + 1)
-    axes.plot(t, np.abs(plain), "--", color=drawing.SECOND, label="without")
-    axes.plot(t, np.abs(steps), color=drawing.FIRST, label="with")
-    drawing.logarithmic(axes, "x")
-    axes.set_ylim(bottom=0)
-    drawing.finish(axes, "step t", "length of the step, α", legend="best")
-
-
-def _risks(axes: Axes, risks: Mapping[str, np.ndarray]) -> None:
-    for name, style, color in (("without", "s--", drawing.SECOND), ("with", "o-", drawing.FIRST)):
-        low, middle, high = np.quantile(risks[name], [0.25, 0.5, 0.75], axis=0)
-        axes.fill_between(RATES, low, high, color=color, alpha=0.2, linewidth=0)
-        axes.plot(RATES, middle, style, color=color, label=name)
-    drawing.finish(axes, "α", "risk at the end", log="xy", legend="best")
 
 
 EXPERIMENT = Experiment(

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,8 @@ from scipy import stats
 
 import jnn
 from experiments import drawing, statistics
-from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict
-from experiments.statistics import Estimate
+from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict, efforts
+from experiments.statistics import calibration_error
 from jnn.likelihoods import Bernoulli, Categorical, Gaussian, HeteroscedasticGaussian, Likelihood, Poisson
 
 NOISE = (0.1, 0.3, 1.0)
@@ -27,15 +27,8 @@ CALIBRATED = 0.03
 """By how much calibration errors may exceed those of the true probabilities."""
 
 
-@dataclass(frozen=True)
-class Effort:
-    """How many data sets, each with a network of its own, and for how many epochs."""
-
-    seeds: int
-    epochs: int
-
-
-EFFORTS = {"tiny": Effort(3, 20), "quick": Effort(50, 500), "full": Effort(300, 500)}
+EFFORTS = efforts(seeds=(3, 50, 300), epochs=(20, 500, 500))
+"""How many data sets, each with a network of its own, and for how many epochs."""
 
 
 @dataclass(frozen=True)
@@ -142,12 +135,12 @@ class Probabilities:
     @property
     def excess(self) -> np.ndarray:
         """The calibration error beyond that of the true probabilities, which is not 0 in a sample."""
-        return self.error - statistics.calibration_error(self.true, self.happened_to_true)
+        return self.error - calibration_error(self.true, self.happened_to_true)
 
     @property
     def error(self) -> np.ndarray:
         """The calibration error of each network."""
-        return statistics.calibration_error(self.predicted, self.happened)
+        return calibration_error(self.predicted, self.happened)
 
 
 def poisson_nll(a: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -173,65 +166,38 @@ def normal_nll(mean: np.ndarray, s: np.ndarray, y: np.ndarray) -> np.ndarray:
 REGRESSION = (*(f"s={s}" for s in NOISE), "growing noise", "counts")
 
 
-@dataclass
-class Found:
-    """What the parts of the experiment found, as far as they were run."""
-
-    noise: dict[float, np.ndarray] = field(default_factory=dict)
-    nll: dict[str, np.ndarray] = field(default_factory=dict)
-    classes: dict[str, Probabilities] = field(default_factory=dict)
-    pictures: list[Picture] = field(default_factory=list)
-
-
-def fixed_variance(found: Found, session: Session) -> None:
-    """Squared errors on all data of regression, counts included; and learned variances where the noise grows."""
-    seeds = EFFORTS[session.size].seeds
-    data = {kind: draw(kind, seeds, session.seed) for kind in REGRESSION}
-    a = dict(zip(REGRESSION, outputs(Gaussian(), 1, list(data.values()), session), strict=True))
-    found.noise = {s: fitted_noise(a[f"s={s}"], data[f"s={s}"].y) / s for s in NOISE}
-    found.nll["squared error"] = rounded_normal_nll(a["counts"], data["counts"].y)
-    growing = data["growing noise"]
-    s = fitted_noise(a["growing noise"], growing.y)[:, None, None]
-    found.nll["fixed variance"] = normal_nll(a["growing noise"], s, growing.y)
-    (learned,) = outputs(HeteroscedasticGaussian(), 2, [growing], session)
-    found.nll["learned variance"] = normal_nll(learned[..., :1], np.exp(learned[:, TRAIN:, 1:] / 2), growing.y)
-    found.pictures.append(_bands(growing, a["growing noise"], learned, s[0].item()))
-
-
-def counts(found: Found, session: Session) -> None:
-    """Poisson's likelihood on counts."""
-    data = draw("counts", EFFORTS[session.size].seeds, session.seed)
-    found.nll["Poisson"] = poisson_nll(outputs(Poisson(), 1, [data], session)[0], data.y)
-
-
-def classes(found: Found, session: Session) -> None:
-    """Two classes and three."""
-    seeds = EFFORTS[session.size].seeds
-    two, three = (draw(kind, seeds, session.seed) for kind in ("classes of two", "classes of three"))
-    found.classes["two"] = two_classes(outputs(Bernoulli(), 1, [two], session)[0], two)
-    found.classes["three"] = three_classes(outputs(Categorical(), 3, [three], session)[0], three)
-    found.pictures.insert(0, _reliability(found.classes))
-
-
 def run(session: Session) -> Outcome:
     """Five likelihoods on their data."""
-    found = Found()
-    parts = {"Gaussian": fixed_variance, "counts": counts, "classes": classes}
-    for name in session.each(parts, lambda name: f"Likelihoods: {name}"):
-        parts[name](found, session)
-    contests = (
-        ("Poisson", "squared error", "counts"),
-        ("learned variance", "fixed variance", "noise that grows with x"),
-    )
+    seeds = EFFORTS[session.size].seeds
+    kinds = (*REGRESSION, "classes of two", "classes of three")
+    data = {kind: draw(kind, seeds, session.seed) for kind in kinds}
+    session.say("Likelihoods: Gaussian")
+    a = dict(zip(REGRESSION, outputs(Gaussian(), 1, [data[kind] for kind in REGRESSION], session), strict=True))
+    noise = {s: fitted_noise(a[f"s={s}"], data[f"s={s}"].y) / s for s in NOISE}
+    growing, fixed = data["growing noise"], a["growing noise"]
+    s = fitted_noise(fixed, growing.y)[:, None, None]
+    (learned,) = outputs(HeteroscedasticGaussian(), 2, [growing], session)
+    session.say("Likelihoods: counts and classes")
+    nll = {
+        "squared error": rounded_normal_nll(a["counts"], data["counts"].y),
+        "fixed variance": normal_nll(fixed, s, growing.y),
+        "learned variance": normal_nll(learned[..., :1], np.exp(learned[:, TRAIN:, 1:] / 2), growing.y),
+        "Poisson": poisson_nll(outputs(Poisson(), 1, [data["counts"]], session)[0], data["counts"].y),
+    }
+    two, three = data["classes of two"], data["classes of three"]
+    classes = {
+        "two": two_classes(outputs(Bernoulli(), 1, [two], session)[0], two),
+        "three": three_classes(outputs(Categorical(), 3, [three], session)[0], three),
+    }
     return Outcome(
         verdicts=[
-            noise_is_found(found.noise),
-            *(calibrated(kind, p) for kind, p in found.classes.items()),
-            *(better(*contest, found.nll) for contest in contests if contest[0] in found.nll),
+            noise_is_found(noise),
+            *(calibrated(kind, p) for kind, p in classes.items()),
+            better("Poisson", "squared error", "counts", nll),
+            better("learned variance", "fixed variance", "noise that grows with x", nll),
         ],
-        tables=[_noise_table(found.noise), _nll_table(found.nll, found.classes)],
-        pictures=found.pictures,
-        interrupted=session.interrupted,
+        tables=[_nll_table(nll, classes)],
+        pictures=[_reliability(classes), _bands(growing, fixed, learned, s[0].item())],
     )
 
 
@@ -251,12 +217,10 @@ def three_classes(a: np.ndarray, data: Sample) -> Probabilities:
 def noise_is_found(noise: Mapping[float, np.ndarray]) -> Verdict:
     """ŝ / s for each s."""
     found = {s: statistics.over_seeds(ratio) for s, ratio in noise.items()}
-    judged = [statistics.inside(e, 1 - RECOVERED, 1 + RECOVERED) for e in found.values()]
-    words = [f"{e.mean:.3f} ({e.low:.3f} to {e.high:.3f}) for s = {s}" for s, e in found.items()]
     return Verdict(
-        f"What remains of the sum of squares tells the noise s, to {100 * RECOVERED:.0f}%.",
-        False if False in judged else None if None in judged else True,
-        f"Estimate over s: {', '.join(words)}.",
+        f"What remains of the sum of squares tells the noise s, to {RECOVERED:.0%}.",
+        statistics.every(statistics.inside(e, 1 - RECOVERED, 1 + RECOVERED) for e in found.values()),
+        f"Estimate over s: {', '.join(f'{e:.3f} for s = {s}' for s, e in found.items())}.",
     )
 
 
@@ -267,7 +231,7 @@ def calibrated(kind: str, probabilities: Probabilities) -> Verdict:
         f"Outputs trained by the cross-entropy of {kind} classes are probabilities: what they say happens as often as "
         f"they say, to {100 * CALIBRATED:.0f} percentage points.",
         statistics.inside(excess, -1, CALIBRATED),
-        f"The mean gap is {100 * error.mean:.1f} points; that is {_points(excess)} more than the gap of the true "
+        f"The mean gap is {100 * error.mean:.1f} points; that is {100 * excess:.1f} more than the gap of the true "
         "probabilities on the same examples.",
     )
 
@@ -278,74 +242,41 @@ def better(one: str, other: str, data: str, nll: Mapping[str, np.ndarray]) -> Ve
     return Verdict(
         f"On {data}, a network with {one} gives new examples a higher probability than one with {other}.",
         statistics.above(change),
-        f"−ln p of a test example is lower by {change.mean:.3f} ({change.low:.3f} to {change.high:.3f}).",
-    )
-
-
-def _points(e: Estimate) -> str:
-    return f"{100 * e.mean:.1f} ({100 * e.low:.1f} to {100 * e.high:.1f})"
-
-
-def _noise_table(noise: Mapping[float, np.ndarray]) -> Table:
-    weights = jnn.mlp([1, HIDDEN, 1]).weight_count
-    rows = []
-    for s, ratio in noise.items():
-        scaled = (ratio, ratio / np.sqrt(1 - weights / TRAIN))
-        found = [statistics.over_seeds(s * values) for values in scaled]
-        rows.append([f"{s}", *(f"{e.mean:.4f} ({e.low:.4f} to {e.high:.4f})" for e in found)])
-    return Table(
-        "Gaussian noise, recovered from the training residuals",
-        ["s", "maximum likelihood", "divided by N − P"],
-        rows,
-        f"N = {TRAIN} examples, P = {weights} weights; mean and 95% interval over {len(noise[NOISE[0]])} data sets. "
-        "Maximum likelihood divides the sum of squares by N. Were the network linear in its weights, N − P would make "
-        "it right on average; not all of these weights bend the fit, so that it is too much.",
+        f"−ln p of a test example is lower by {change:.3f}.",
     )
 
 
 def _nll_table(nll: Mapping[str, np.ndarray], classes: Mapping[str, Probabilities]) -> Table:
-    rows = [
-        [f"−ln p, {'counts' if name in ('Poisson', 'squared error') else 'growing noise'}, {name}", _figure(values)]
+    figures = {
+        f"−ln p, {'counts' if name in ('Poisson', 'squared error') else 'growing noise'}, {name}": values
         for name, values in nll.items()
-    ]
+    }
     for kind, p in classes.items():
         sharper = p.predicted**2 / (p.predicted**2 + (1 - p.predicted) ** 2)
-        for name, error in (
-            ("network", p.error),
-            ("true probabilities", statistics.calibration_error(p.true, p.happened_to_true)),
-            ("network, overconfident", statistics.calibration_error(sharper, p.happened)),
-        ):
-            rows.append([f"calibration error, {kind} classes, {name}", _figure(error)])
-    return Table(
+        figures |= {
+            f"calibration error, {kind} classes, network": p.error,
+            f"calibration error, {kind} classes, true probabilities": p.error - p.excess,
+            f"calibration error, {kind} classes, network, overconfident": calibration_error(sharper, p.happened),
+        }
+    return Table.of(
         "On test examples",
-        ["", "mean (95% interval)"],
-        rows,
+        figures,
+        {"": str, "mean (95% interval)": lambda name: f"{statistics.over_seeds(figures[name]):.4f}"},
         f"{TEST} test examples for each data set. Overconfident: odds squared, to show what the calibration error can "
         "see. A squared error gives a count the probability of a rounded normal number.",
     )
 
 
-def _figure(values: np.ndarray) -> str:
-    e = statistics.over_seeds(values)
-    return f"{e.mean:.4f} ({e.low:.4f} to {e.high:.4f})"
-
-
 def _reliability(classes: Mapping[str, Probabilities]) -> Picture:
-    titles = {"two": "Two classes", "three": "Three classes"}
-    return Picture(
+    return drawing.picture(
         "Reliability",
-        [
-            drawing.panel(
-                functools.partial(_reliable, p=p),
-                titles[kind],
-                f"{titles[kind]}: share that happened by predicted probability",
-                width=3.0,
-                height=3.0,
-            )
-            for kind, p in classes.items()
-        ],
         "How often it happened, by what the networks said, on the test examples of all data sets. Probabilities lie on "
         "the line. Of three classes, the one thought most likely. Bars: 95% intervals over data sets.",
+        "share that happened by predicted probability",
+        _reliable,
+        {f"{kind.capitalize()} classes": p for kind, p in classes.items()},
+        width=3.0,
+        height=3.0,
     )
 
 
@@ -356,47 +287,37 @@ def _reliable(axes: Axes, p: Probabilities) -> None:
         inside = chosen == b
         enough = inside.sum(axis=1) >= 5
         if enough.sum() > 1:
-            shares = [
-                happened[where].mean() for happened, where in zip(p.happened, inside, strict=True) if where.sum() >= 5
-            ]
-            e = statistics.over_seeds(shares)
-            middle = p.predicted[inside].mean()
-            axes.plot([middle, middle], [e.low, e.high], color=drawing.FIRST)
-            axes.plot(middle, e.mean, "o", color=drawing.FIRST)
+            shares = [said[where].mean() for said, where in zip(p.happened[enough], inside[enough], strict=True)]
+            drawing.intervals(axes, [p.predicted[inside].mean()], [statistics.over_seeds(shares)])
     drawing.finish(axes, "predicted probability", "share that happened")
     axes.set_aspect("equal")
 
 
 def _bands(data: Sample, fixed: np.ndarray, learned: np.ndarray, s: float) -> Picture:
-    fixed_s = np.full_like(fixed[0], s)
-    learned_s = np.exp(learned[0, :, 1:] / 2)
-    panels = [("Fixed variance", fixed[0], fixed_s), ("Learned variance", learned[0, :, :1], learned_s)]
-    return Picture(
+    x, y = data.x[0, :, 0], data.y[0, :, 0]
+    order, grid = np.argsort(x), np.linspace(-2, 2, 100)
+
+    def draw(axes: Axes, moments: tuple[np.ndarray, np.ndarray]) -> None:
+        mean, deviation = moments
+        axes.plot(x[:TRAIN], y[:TRAIN], ".", color=drawing.FAINT, markersize=3)
+        low, high = ((mean + side * deviation)[order] for side in (-2, 2))
+        axes.fill_between(x[order], low, high, color=drawing.FIRST, alpha=0.25, linewidth=0)
+        axes.plot(x[order], mean[order], color=drawing.FIRST)
+        for side in (-2, 2):
+            axes.plot(grid, sine(grid) + side * noise_of(grid), "--", color=drawing.SECOND, linewidth=1)
+        drawing.finish(axes, "x", "y")
+
+    return drawing.picture(
         "Noise that grows",
-        [
-            drawing.panel(
-                functools.partial(_band, x=data.x[0, :, 0], y=data.y[0, :, 0], mean=mean[:, 0], s=spread[:, 0]),
-                title,
-                f"{title}: data, the learned mean, and two standard deviations around it",
-            )
-            for title, mean, spread in panels
-        ],
         "One data set: training examples, the learned mean, and a band of two standard deviations, which should hold "
         "95% of the points everywhere. Dashed: the band that the data were drawn from.",
+        "data, the learned mean, and two standard deviations around it",
+        draw,
+        {
+            "Fixed variance": (fixed[0, :, 0], np.full(len(x), s)),
+            "Learned variance": (learned[0, :, 0], np.exp(learned[0, :, 1] / 2)),
+        },
     )
-
-
-def _band(axes: Axes, x: np.ndarray, y: np.ndarray, mean: np.ndarray, s: np.ndarray) -> None:
-    order = np.argsort(x)
-    axes.plot(x[:TRAIN], y[:TRAIN], ".", color=drawing.FAINT, markersize=3)
-    axes.fill_between(
-        x[order], (mean - 2 * s)[order], (mean + 2 * s)[order], color=drawing.FIRST, alpha=0.25, linewidth=0
-    )
-    axes.plot(x[order], mean[order], color=drawing.FIRST)
-    grid = np.linspace(-2, 2, 100)
-    for side in (-2, 2):
-        axes.plot(grid, sine(grid) + side * noise_of(grid), "--", color=drawing.SECOND, linewidth=1)
-    drawing.finish(axes, "x", "y")
 
 
 EXPERIMENT = Experiment(

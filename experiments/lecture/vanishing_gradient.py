@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 
 import jnn
 from experiments import drawing, statistics
-from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict
+from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict, efforts
 from experiments.statistics import Estimate
 from jnn.activations import Activation, logistic, relu, softsign, tanh
 from jnn.networks import Dag, Initializer, fan_in_normal
@@ -30,16 +30,8 @@ MARGIN = 0.05
 """Decades per layer that count as no change."""
 
 
-@dataclass(frozen=True)
-class Effort:
-    """How many networks of each kind, how deep, and how deep with shortcuts to every later layer."""
-
-    seeds: int
-    depth: int
-    depth_with_shortcuts: int
-
-
-EFFORTS = {"tiny": Effort(3, 6, 4), "quick": Effort(20, 64, 16), "full": Effort(400, 64, 16)}
+EFFORTS = efforts(seeds=(3, 20, 400), depth=(6, 64, 64), depth_with_shortcuts=(4, 16, 16))
+"""How many networks of each kind, how deep, and how deep with shortcuts to every later layer."""
 
 
 @dataclass(frozen=True)
@@ -190,10 +182,9 @@ def vanishes(found: Deltas) -> Verdict:
     """Whether |δ| shrinks at every scale."""
     paces = [found.pace(place) for place in range(len(SCALES))]
     words = [f"{10**e.mean:.3f} at c = {c:.2g}" for c, e in zip(SCALES, paces, strict=True)]
-    holds = statistics.below(*paces)
     return Verdict(
         "With logistic neurons |δ| vanishes exponentially with the layers, at every size of the weights tried.",
-        holds,
+        statistics.below(*paces),
         f"|δ| is multiplied in each layer by {', '.join(words)} (weights of standard deviation c/√fan-in).",
     )
 
@@ -202,12 +193,12 @@ def passes(found: Deltas) -> Verdict:
     """Whether |δ| stays the same at √2, and only there."""
     paces = {c: found.pace(place) for place, c in enumerate(SCALES)}
     words = [f"{10**e.mean:.2f} at c = {c:.2g}" for c, e in paces.items()]
-    own = statistics.inside(paces[math.sqrt(2)], -MARGIN, MARGIN)
-    elsewhere = [statistics.inside(e, -MARGIN, MARGIN) for c, e in paces.items() if c != math.sqrt(2)]
+    unchanged = {c: statistics.inside(e, -MARGIN, MARGIN) for c, e in paces.items()}
+    changes = (None if same is None else not same for c, same in unchanged.items() if c != math.sqrt(2))
     return Verdict(
         "Rectified linear units, of slope 0 or 1, pass |δ| on unchanged if the weights are of the right size, c = √2; "
         "with others it vanishes or explodes too.",
-        False if own is False or True in elsewhere else None if own is None or None in elsewhere else True,
+        statistics.every([unchanged[math.sqrt(2)], *changes]),
         f"|δ| is multiplied in each layer by {', '.join(words)}; unchanged means a factor from {10**-MARGIN:.2f} to "
         f"{10**MARGIN:.2f}.",
     )
@@ -222,13 +213,11 @@ def shortcuts_help(found: Mapping[str, Deltas]) -> Verdict:
         logs = np.log10(np.maximum(d.shortcuts[:, [0, -1]], 1e-300)) - np.log10(plain)
         gained[name] = statistics.over_seeds(logs[:, 0] - logs[:, 1])
     layers = next(iter(found.values())).shortcuts.shape[1]
-    words = [f"{name} {e.mean:.1f} ({e.low:.1f} to {e.high:.1f})" for name, e in gained.items()]
-    lows, highs = [e.low for e in gained.values()], [e.high for e in gained.values()]
     return Verdict(
         "Shortcuts let δ reach the first layers, whatever the activation.",
-        True if min(lows) > 0 else False if min(highs) < 0 else None,
+        statistics.above(*gained.values()),
         f"Over {layers} layers, |δ| in the first relative to the last is larger with shortcuts by this many decades "
-        f"(95% intervals): {', '.join(words)}.",
+        f"(95% intervals): {', '.join(f'{name} {e:.1f}' for name, e in gained.items())}.",
     )
 
 
@@ -254,32 +243,24 @@ def _factor(e: Estimate) -> str:
 
 
 def _chains(found: Mapping[str, Deltas]) -> Picture:
-    return Picture(
+    def draw(axes: Axes, d: Deltas) -> None:
+        layers = np.arange(d.chain.shape[2])
+        chosen = (0.5, math.sqrt(2), 4.0)
+        sizes = {f"c = {c:.2g}": (layers, _relative(d.chain[SCALES.index(c)])) for c in chosen}
+        drawing.lines(axes, sizes, markevery=8)
+        axes.plot(layers, STEEPEST[d.activation] ** layers.astype(float), ":", color=drawing.INK, label="bound")
+        drawing.finish(axes, "layers from the last hidden one", "|δ|, relative", log="y", below=2)
+
+    return drawing.picture(
         "|δ| on its way to the input",
-        [
-            drawing.panel(
-                functools.partial(_chain, found=d),
-                name,
-                f"{name}: size of δ by layers from the last hidden one, for weights of three sizes, and the bound",
-                height=3.1,
-            )
-            for name, d in found.items()
-        ],
         "Geometric mean over networks of |δ|, relative to that in the last hidden layer; the input is on the right. "
         "Dotted: max h′ to the power of the number of layers, the bound for ‖W‖ = 1. Note that the panels' scales "
         "differ.",
+        "size of δ by layers from the last hidden one, for weights of three sizes, and the bound",
+        draw,
+        found,
+        height=3.1,
     )
-
-
-def _chain(axes: Axes, found: Deltas) -> None:
-    layers = np.arange(found.chain.shape[2])
-    styles = ((drawing.SECOND, "--", "s"), (drawing.FIRST, "-", "o"), (drawing.THIRD, "-.", "^"))
-    for c, (color, line, marker) in zip((0.5, math.sqrt(2), 4.0), styles, strict=True):
-        sizes = found.chain[SCALES.index(c)]
-        relative = _relative(sizes)
-        axes.plot(layers, relative, line, color=color, marker=marker, markevery=8, label=f"c = {c:.2g}")
-    axes.plot(layers, STEEPEST[found.activation] ** layers.astype(float), ":", color=drawing.INK, label="bound")
-    drawing.finish(axes, "layers from the last hidden one", "|δ|, relative", log="y", below=2)
 
 
 def _relative(sizes: np.ndarray) -> np.ndarray:
@@ -289,29 +270,23 @@ def _relative(sizes: np.ndarray) -> np.ndarray:
 
 
 def _shortcuts(found: Mapping[str, Deltas]) -> Picture:
-    return Picture(
+    def draw(axes: Axes, d: Deltas) -> None:
+        layers = np.arange(d.shortcuts.shape[1])
+        without, with_them = _relative(d.chain[d.own])[: len(layers)], _relative(d.shortcuts)
+        drawing.lines(axes, {"without": (layers, without), "with": (layers, with_them)}, marker="")
+        drawing.logarithmic(axes, "y", ticks=5)
+        drawing.finish(axes, "layers from the last", "|δ|, relative", below=2)
+
+    return drawing.picture(
         "What shortcuts change",
-        [
-            drawing.panel(
-                functools.partial(_shortcut, found=d),
-                name,
-                f"{name}: size of δ by layers from the last hidden one, with and without shortcuts",
-                width=2.6,
-                height=2.6,
-            )
-            for name, d in found.items()
-        ],
         "The same at the activation's own gain, with shortcuts from every layer to all later ones (solid), and without "
         "(dashed). With shortcuts every layer is one step away from the output.",
+        "size of δ by layers from the last hidden one, with and without shortcuts",
+        draw,
+        found,
+        width=2.6,
+        height=2.6,
     )
-
-
-def _shortcut(axes: Axes, found: Deltas) -> None:
-    depth = found.shortcuts.shape[1]
-    axes.plot(_relative(found.chain[found.own])[:depth], "--", color=drawing.SECOND, label="without")
-    axes.plot(_relative(found.shortcuts), color=drawing.FIRST, label="with")
-    drawing.logarithmic(axes, "y", ticks=5)
-    drawing.finish(axes, "layers from the last", "|δ|, relative", below=2)
 
 
 EXPERIMENT = Experiment(
