@@ -1,5 +1,7 @@
 """Errors of gradients, leaf by leaf, and the hand-written gradients of every kind of network with every likelihood."""
 
+import itertools
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -12,28 +14,15 @@ from jnn.likelihoods import Bernoulli, Categorical, Gaussian, HeteroscedasticGau
 from jnn.networks import Network
 
 INPUTS, OUTPUTS = 3, 4
+READS = {4: (1, 2, 3), 5: (2, 3), 6: (4, 1), 7: (6, 4), 8: (5, 6), 9: (6, 3), 10: (5,)}
+"""What each neuron of the general network reads."""
 NETWORKS: dict[str, Network] = {
     "One hidden layer": jnn.mlp([INPUTS, 5, OUTPUTS]),
     "Shortcuts": jnn.mlp([INPUTS, 3, 3, OUTPUTS], ["logistic", "tanh"], shortcuts=True),
     "General network": jnn.dag(
         INPUTS,
         OUTPUTS,
-        [
-            (1, 4),
-            (2, 4),
-            (3, 4),
-            (2, 5),
-            (3, 5),
-            (4, 6),
-            (1, 6),
-            (6, 7),
-            (4, 7),
-            (5, 8),
-            (6, 8),
-            (6, 9),
-            (3, 9),
-            (5, 10),
-        ],
+        [(j, i) for i, sources in READS.items() for j in sources],
         ["tanh", "softsign", "logistic"],
     ),
 }
@@ -83,6 +72,15 @@ def compare_leaf(name: str, narrow: dict[str, np.ndarray], wide: dict[str, np.nd
     return Leaf(name, ulps, float(np.max(apart / largest)))
 
 
+def compare_leaves(names: Iterable[str], narrow: dict[str, Any], wide: dict[str, Any]) -> list[Leaf]:
+    """`compare_leaf` for every leaf of gradients that are trees."""
+    single, double = (
+        [dict(zip(found, leaves, strict=True)) for leaves in zip(*map(jax.tree.leaves, found.values()), strict=True)]
+        for found in (narrow, wide)
+    )
+    return [compare_leaf(*leaf) for leaf in zip(names, single, double, strict=False)]
+
+
 def targets(networks: int, seed: int) -> dict[str, np.ndarray]:
     """Random targets of each likelihood's kind, as float32 or labels."""
     rng = np.random.default_rng(seed)
@@ -121,19 +119,9 @@ def compare(network: Network, networks: int, seed: int) -> list[Leaf]:
         wide = jax.tree.map(np.asarray, evaluate(*jax.tree.map(_widen, drawn)))
     found = []
     for title in LIKELIHOODS:
-        leaves = [
-            compare_leaf(
-                title, dict(zip(narrow[title], pair32, strict=True)), dict(zip(wide[title], pair64, strict=True))
-            )
-            for pair32, pair64 in zip(_by_leaf(narrow[title]), _by_leaf(wide[title]), strict=True)
-        ]
+        leaves = compare_leaves(itertools.repeat(title), narrow[title], wide[title])
         found.append(max(leaves, key=lambda leaf: (leaf.relative > 1e-12, leaf.excess)))
     return found
-
-
-def _by_leaf(found: dict[str, Any]) -> list[tuple[np.ndarray, ...]]:
-    """For each leaf of the parameters its gradients by all methods."""
-    return list(zip(*(jax.tree.leaves(gradient) for gradient in found.values()), strict=True))
 
 
 def _widen(array: np.ndarray) -> np.ndarray:

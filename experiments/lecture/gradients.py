@@ -12,10 +12,9 @@ from matplotlib.axes import Axes
 
 import jnn
 from experiments import drawing
-from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict
-from experiments.lecture import gradient_cases, xor
-from experiments.lecture.gradient_cases import Leaf, compare_leaf
-from experiments.lecture.recipe import EFFORTS, train
+from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict, efforts
+from experiments.lecture import gradient_cases, recipe, xor
+from experiments.lecture.gradient_cases import Leaf, compare_leaves
 from jnn import backprop, objectives
 from jnn.likelihoods import Bernoulli, Likelihood
 from jnn.networks import Layered, Params
@@ -23,9 +22,8 @@ from jnn.networks import Layered, Params
 STEPS = tuple(2.0**-k for k in range(2, 33, 2))
 """h of the central differences: each a quarter of the one before."""
 
-WEIGHTS_A_LEAF = {"tiny": 2, "quick": 6, "full": 30}
-NETWORKS = {"tiny": 1, "quick": 3, "full": 10}
-RANDOM_NETWORKS = {"tiny": 2, "quick": 20, "full": 1000}
+EFFORTS = efforts(weights_a_leaf=(2, 6, 30), networks=(1, 3, 10), random=(2, 20, 1000))
+"""How many weights of each leaf have differences, how many trained networks, how many random ones."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +81,8 @@ def xor_problem(seed: int) -> Problem:
 
 def real_problem(name: str, session: Session) -> Problem:
     """The networks of the experiment `real_data`: as initialized, and as trained."""
-    trained = train(name, session)
-    count = min(NETWORKS[session.size], trained.splits)
+    trained = recipe.train(name, session)
+    count = min(EFFORTS[session.size].networks, trained.splits)
     both = jax.tree.map(lambda a, b: np.concatenate([a[:count], b[:count]]), trained.initial, trained.result.params)
     x, y = (np.concatenate([v[:count]] * 2) for v in (trained.data.train.x, trained.data.targets(trained.data.train)))
     return Problem(trained.data.source.title, trained.network, trained.data.source.likelihood, both, x, y)
@@ -117,23 +115,8 @@ def agreement(problem: Problem, weights_a_leaf: int, seed: int) -> Agreement:
         wide_problem = widened(problem)
         wide = gradients(wide_problem)
         differences = central_differences(wide_problem, wide["hand-written"], weights_a_leaf, seed)
-    leaves = [
-        compare_leaf(
-            name,
-            {how: leaf[name] for how, leaf in _named(narrow).items()},
-            {how: leaf[name] for how, leaf in _named(wide).items()},
-        )
-        for name in _named(wide)["autodiff"]
-    ]
-    return Agreement(problem.title, leaves, differences)
-
-
-def _named(found: dict[str, Params]) -> dict[str, dict[str, np.ndarray]]:
-    """For each method the leaves by a name: W1, b1, W2, ..."""
-    return {
-        how: {f"{kind}{number}": layer[kind] for number, layer in enumerate(params, start=1) for kind in ("W", "b")}
-        for how, params in found.items()
-    }
+    names = [f"{kind}{number}" for number in range(1, 1 + len(problem.params)) for kind in ("W", "b")]
+    return Agreement(problem.title, compare_leaves(names, narrow, wide), differences)
 
 
 def central_differences(problem: Problem, gradient: Params, weights_a_leaf: int, seed: int) -> Differences:
@@ -184,20 +167,19 @@ ROUNDINGS = 8
 def run(session: Session) -> Outcome:
     """Compare on XOR and on every data set."""
     found = []
-    names = ["xor", *EFFORTS[session.size].names]
+    effort = EFFORTS[session.size]
+    names = ["xor", *recipe.EFFORTS[session.size].names]
     for name in session.each(names, lambda name: f"Gradients: {name.replace('_', ' ')}"):
         problem = xor_problem(session.seed) if name == "xor" else real_problem(name, session)
-        found.append(agreement(problem, WEIGHTS_A_LEAF[session.size], session.seed))
+        found.append(agreement(problem, effort.weights_a_leaf, session.seed))
     cases = [
-        Agreement(title, gradient_cases.compare(network, RANDOM_NETWORKS[session.size], session.seed))
-        for title, network in session.each(
-            gradient_cases.NETWORKS.items(), lambda item: f"Gradients: {item[0].lower()}"
-        )
+        Agreement(title, gradient_cases.compare(gradient_cases.NETWORKS[title], effort.random, session.seed))
+        for title in session.each(gradient_cases.NETWORKS, lambda title: f"Gradients: {title.lower()}")
     ]
     return Outcome(
         verdicts=[_exact([*found, *cases]), _as_accurate([*found, *cases]), _differences(found)],
-        tables=[_leaf_table(found), _case_table(cases), _difference_table(found)],
-        pictures=[_ulps([*found, *cases]), _valleys(found)],
+        tables=[_leaf_table(found), _case_table(cases)],
+        pictures=[_valleys(found)],
         interrupted=session.interrupted,
     )
 
@@ -236,20 +218,15 @@ def _differences(found: list[Agreement]) -> Verdict:
 
 
 def _leaf_table(found: list[Agreement]) -> Table:
-    rows = [
-        [
-            f"{a.title}, {leaf.name}",
-            f"{leaf.ulps['hand-written']:.2f}",
-            f"{leaf.ulps['autodiff']:.2f}",
-            f"{leaf.relative:.1e}",
-        ]
-        for a in found
-        for leaf in a.leaves
-    ]
-    return Table(
+    return Table.of(
         "Gradients leaf by leaf",
-        ["", "hand-written", "autodiff", "apart in float64"],
-        rows,
+        [(a.title, leaf) for a in found for leaf in a.leaves],
+        {
+            "": lambda one: f"{one[0]}, {one[1].name}",
+            "hand-written": lambda one: f"{one[1].ulps['hand-written']:.2f}",
+            "autodiff": lambda one: f"{one[1].ulps['autodiff']:.2f}",
+            "apart in float64": lambda one: f"{one[1].relative:.1e}",
+        },
         "W1 and b1: weights and biases of the hidden layer; W2 and b2: of the output layer. The first two columns: "
         "largest float32 error against float64, in float32 ulps of the leaf's largest entry. The last: largest "
         "difference of the two in float64, over the largest entry. Over initial and trained weights (XOR: initial), "
@@ -272,81 +249,25 @@ def _case_table(cases: list[Agreement]) -> Table:
     )
 
 
-def _difference_table(found: list[Agreement]) -> Table:
-    rows = []
-    for a in found:
-        error, bar = a.differences.at_best(a.differences.error), a.differences.at_best(a.differences.bar)
-        step = np.array(STEPS)[int(np.median(a.differences.best))]
-        inside = f"{np.sum(error <= bar)} of {len(error)}"
-        rows.append([a.title, inside, f"{error.max():.1e}", f"{bar.max():.1e}", f"{step:.0e}"])
-    return Table(
-        "Central differences in float64",
-        ["", "within the bar", "largest error", "largest bar", "median step"],
-        rows,
-        "At the step with the smallest bar, for each sampled weight of a trained network (XOR: an initial one). Errors "
-        "and bars are relative to the largest entry of the leaf's gradient.",
-    )
-
-
-def _ulps(found: list[Agreement]) -> Picture:
-    return Picture(
-        "Float32 errors in ulps",
-        [
-            drawing.panel(
-                lambda axes, a=a: _ulp_dots(axes, a),
-                a.title,
-                f"{a.title}: float32 error of each leaf's gradient in ulps, hand-written and autodiff",
-                height=2.3,
-            )
-            for a in found
-        ],
-        "Largest error of any entry against float64, in float32 ulps of the leaf's largest entry. Where both lines are "
-        "equally long, both methods round alike.",
-    )
-
-
-def _ulp_dots(axes: Axes, a: Agreement) -> None:
-    places = np.arange(len(a.leaves))
-    for how, marker, color, shift in (
-        ("hand-written", "o", drawing.FIRST, -0.13),
-        ("autodiff", "s", drawing.SECOND, 0.13),
-    ):
-        values = [leaf.ulps[how] for leaf in a.leaves]
-        axes.hlines(places + shift, 0, values, color=color, linewidth=1)
-        axes.plot(values, places + shift, marker, color=color, label=how)
-    axes.set_yticks(places, [leaf.name for leaf in a.leaves])
-    axes.set_ylim(len(places) - 0.5, -0.5)
-    axes.set_xlim(left=0)
-    axes.set_xlabel("error, ulps")
-    axes.grid(visible=False, axis="y")
-    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
-
-
 def _valleys(found: list[Agreement]) -> Picture:
-    return Picture(
+    return drawing.picture(
         "What a difference can see",
-        [
-            drawing.panel(
-                lambda axes, a=a: _valley(axes, a.differences),
-                a.title,
-                f"{a.title}: error of central differences, and its estimate, by step",
-            )
-            for a in found
-        ],
         "Distance of central differences from the hand-written gradient, by step h: one faint line for each sampled "
         "weight, the median bold; dashed, the median of the error bar that the differences claim for themselves. Long "
         "steps miss the curvature, short ones drown in rounding. If the gradient were wrong, the lines would level out "
         "above the dashed one.",
+        "error of central differences, and its estimate, by step",
+        _valley,
+        {a.title: a.differences for a in found},
     )
 
 
 def _valley(axes: Axes, found: Differences) -> None:
     steps = np.array(STEPS)[:-1]
     error = np.where(found.error > 0, found.error, np.nan)  # where a difference hits exactly, there is no line
-    for line in error:
-        axes.plot(steps, line, color=drawing.FAINT, linewidth=0.6)
-    axes.plot(steps, np.median(found.error, axis=0), color=drawing.FIRST, label="error")
-    axes.plot(steps, np.median(found.bar, axis=0), color=drawing.SECOND, linestyle="--", label="its bar")
+    axes.plot(steps, error.T, color=drawing.FAINT, linewidth=0.6)
+    medians = {"error": (steps, found.error), "its bar": (steps, found.bar)}
+    drawing.lines(axes, medians, drawing.LOOKS[1::-1], marker="")
     drawing.logarithmic(axes, "x", ticks=5)
     drawing.finish(axes, "step h", "relative to the largest entry", log="y")
     axes.legend(loc="upper center", ncols=2)

@@ -3,7 +3,6 @@
 Of scikit-learn's bundled sets only Linnerud is left out: its 20 examples leave 5 for testing, which tell nothing.
 """
 
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,15 +15,14 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-from experiments import drawing, statistics
+from experiments import drawing
 from experiments.datasets import SOURCES, Data
 from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict
 from experiments.lecture.recipe import EFFORTS, Recipe, Trained, train
 from experiments.statistics import Estimate
+from jnn.training import FitResult
 
 METHODS = ("jnn", "linear", "sklearn MLP", "random forest")
-COLORS = dict(zip(METHODS, (drawing.FIRST, drawing.SECOND, drawing.THIRD, drawing.INK), strict=True))
-MARKERS = dict(zip(METHODS, ("o", "s", "^", "D"), strict=True))
 CALLED = {"linear": "the linear model", "sklearn MLP": "scikit-learn's MLP", "random forest": "the random forest"}
 
 CLASS_MARGIN, SQUARED_MARGIN = 2.0, 0.05
@@ -33,27 +31,21 @@ CLASS_MARGIN, SQUARED_MARGIN = 2.0, 0.05
 
 @dataclass(frozen=True)
 class Comparison:
-    """Test errors `(splits,)` of each method on the same splits of one data set, and seconds for one training."""
+    """Test errors `(splits,)` of each method on the same splits of one data set."""
 
     trained: Trained
     errors: dict[str, np.ndarray]
-    seconds: dict[str, float]
 
     @property
     def data(self) -> Data:
-        """The splits."""
         return self.trained.data
-
-    def estimate(self, values: np.ndarray, level: float = 0.95) -> Estimate:
-        """A mean over these splits, with an interval that knows how they overlap."""
-        return statistics.over_splits(values.tolist(), self.data.train.x.shape[1], self.data.test.x.shape[1], level)
 
     def joint_difference(self, other: str, sets: int) -> Estimate:
         """How much larger the network's test error is than another method's, split by split.
 
         The intervals of as many data sets hold together with 95%: each has the level 1 − 0.05 / sets.
         """
-        return self.estimate(self.errors["jnn"] - self.errors[other], 1 - 0.05 / sets)
+        return self.data.estimate(self.errors["jnn"] - self.errors[other], 1 - 0.05 / sets)
 
     @property
     def margin(self) -> float:
@@ -68,8 +60,8 @@ def run(session: Session) -> Outcome:
     found = [compare(train(name, session), effort.recipe, session.seed) for name in names]
     return Outcome(
         verdicts=[verdict(found, rival, called) for rival, called in CALLED.items()],
-        tables=[error_table(found), difference_table(found), time_table(found)],
-        pictures=[learning_curves(found), test_errors(found)],
+        tables=[error_table(found), difference_table(found)],
+        pictures=[learning_curves(found)],
         interrupted=session.interrupted,
     )
 
@@ -85,16 +77,13 @@ def compare(trained: Trained, recipe: Recipe, seed: int) -> Comparison:
     """Fit the rivals to the same training examples, and test all on the same test examples."""
     data = trained.data
     errors = {"jnn": test_error(data, trained.decisions(data.test.x))}
-    seconds = {"jnn": trained.train_seconds / trained.splits}
     for method, build in rivals(data, recipe, seed).items():
-        begun = time.perf_counter()
         decided = [
             _fitted(build(place), x, y).predict(x_test)
             for place, (x, y, x_test) in enumerate(zip(data.train.x, data.train.y, data.test.x, strict=True))
         ]
-        seconds[method] = (time.perf_counter() - begun) / trained.splits
         errors[method] = test_error(data, np.stack(decided))
-    return Comparison(trained, errors, seconds)
+    return Comparison(trained, errors)
 
 
 def rivals(data: Data, recipe: Recipe, seed: int) -> dict[str, Callable[[int], Any]]:
@@ -157,7 +146,7 @@ def error_table(found: list[Comparison]) -> Table:
     rows = []
     for c in found:
         unit, digits = ("%", 2) if c.data.source.classes else ("", 3)
-        estimates = (c.estimate(c.errors[method]) for method in METHODS)
+        estimates = (c.data.estimate(c.errors[method]) for method in METHODS)
         rows.append([c.data.source.title, *(f"{e.mean:.{digits}f} ± {e.error:.{digits}f}{unit}" for e in estimates)])
     return Table(
         "Test error",
@@ -170,31 +159,13 @@ def error_table(found: list[Comparison]) -> Table:
     )
 
 
-def time_table(found: list[Comparison]) -> Table:
-    """Seconds of one training."""
-    return Table(
-        "Time for one training",
-        ["", *METHODS, "jnn's compilation"],
-        [
-            [c.data.source.title, *(_time(c.seconds[method]) for method in METHODS), _time(c.trained.compile_seconds)]
-            for c in found
-        ],
-        f"jnn trains all {found[0].trained.splits} splits at once: this is that time divided by their number, and "
-        "beside it the compilation, once for all of them. The networks stop at different epochs, and the others "
-        "compute one split after another.",
-    )
-
-
 def difference_table(found: list[Comparison]) -> Table:
     """The network's test error less that of its rivals."""
     rows = []
     for c in found:
         digits = 2 if c.data.source.classes else 3
         differences = (c.joint_difference(other, len(found)) for other in METHODS[1:])
-        cells = [
-            f"{_signed(d.mean, digits)} ({_signed(d.low, digits)} to {_signed(d.high, digits)})" for d in differences
-        ]
-        rows.append([c.data.source.title, *cells])
+        rows.append([c.data.source.title, *(f"{d:+z.{digits}f}" for d in differences)])
     return Table(
         "How much larger jnn's test error is",
         ["", "than the linear model's", "than sklearn's MLP's", "than the forest's"],
@@ -205,98 +176,31 @@ def difference_table(found: list[Comparison]) -> Table:
     )
 
 
-def _signed(value: float, digits: int) -> str:
-    return f"{round(value, digits) + 0.0:+.{digits}f}"  # + 0.0: no minus before 0.00
-
-
-def _time(seconds: float) -> str:
-    number = f"{seconds:.2f} s" if seconds >= 0.1 else f"{1000 * seconds:.0f} ms"
-    return number.replace(" ", "\N{NO-BREAK SPACE}")
-
-
 def learning_curves(found: list[Comparison]) -> Picture:
     """Training and validation risk by epoch, and the epoch whose hypothesis was chosen."""
-    return Picture(
+    return drawing.picture(
         "Learning curves",
-        [
-            drawing.panel(
-                lambda axes, c=c: _curves(axes, c),
-                c.data.source.title,
-                f"{c.data.source.title}: training and validation risk by epoch, with the chosen epoch marked",
-            )
-            for c in found
-        ],
         "Risk per example (−ln p; training: as each example was met, before the step) by epoch on one split, with the "
         "hypothesis of lowest validation risk marked by a ring and a dotted line; faint: the validation risk on the "
         "other splits. Where the validation curve turns up while the training curve still falls, early stopping saves "
         "what lies between.",
+        "training and validation risk by epoch, with the chosen epoch marked",
+        _curves,
+        {c.data.source.title: c.trained.result for c in found},
     )
 
 
-def _curves(axes: Axes, c: Comparison) -> None:
-    history = c.trained.result.history
-    train_error, validation_error = np.asarray(history.train_error), np.asarray(history.validation_error)
-    epochs = 1 + np.arange(train_error.shape[1])
-    for other in validation_error[1:]:
-        axes.plot(epochs, other, color=drawing.FAINT, linewidth=0.7, zorder=1)
-    best = int(c.trained.result.best_epoch[0])
-    lowest = float(c.trained.result.best_validation_error[0])
-    axes.plot(epochs, train_error[0], color=drawing.SECOND, linestyle="--", label="training")
-    axes.plot(epochs, validation_error[0], color=drawing.FIRST, label="validation")
+def _curves(axes: Axes, result: FitResult) -> None:
+    train, validation = (np.asarray(v) for v in (result.history.train_error, result.history.validation_error))
+    epochs, best = 1 + np.arange(train.shape[1]), int(result.best_epoch[0])
+    axes.plot(epochs, validation[1:].T, color=drawing.FAINT, linewidth=0.7, zorder=1)
+    drawing.lines(axes, {"training": (epochs, train[0]), "validation": (epochs, validation[0])}, marker="")
     axes.axvline(best, color=drawing.INK, linestyle=":", linewidth=1)
-    ring = {"markersize": 8, "markerfacecolor": "none", "markeredgecolor": drawing.INK, "linestyle": "none"}
-    axes.plot([best], [lowest], marker="o", zorder=5, label=f"chosen: {best}", **ring)
+    lowest = float(result.best_validation_error[0])
+    axes.plot(best, lowest, "o", ms=8, mfc="none", mec=drawing.INK, zorder=5, label=f"chosen: {best}")
     drawing.logarithmic(axes, "y")
-    ran = int(c.trained.result.epochs[0])
-    axes.set_xlim(0, 1.05 * ran)
+    axes.set_xlim(0, 1.05 * int(result.epochs[0]))
     drawing.finish(axes, "epoch", "risk per example", below=3)
-
-
-def test_errors(found: list[Comparison]) -> Picture:
-    """A dot and an interval for each method on each data set."""
-    panels = []
-    for classes, label in ((True, "test error, % of examples"), (False, "test error, squared, standardized target")):
-        group = [c for c in found if c.data.source.classes is classes]
-        if group:
-            panels.append(
-                drawing.panel(
-                    lambda axes, group=group, label=label: _dots(axes, group, label),
-                    "Classification" if classes else "Regression",
-                    f"{label} of four methods on {', '.join(c.data.source.title for c in group)}",
-                    height=1.7 + 0.72 * len(group),
-                    width=4.2,
-                )
-            )
-    return Picture(
-        "Test error",
-        panels,
-        "Mean over the splits with its 95% interval (corrected for overlapping splits). Further left is better. The "
-        "intervals are wider than the differences between the methods: the splits are the same for all, so "
-        "compare the methods by the table of differences, not by overlap here.",
-    )
-
-
-def _dots(axes: Axes, group: list[Comparison], label: str) -> None:
-    for place, method in enumerate(METHODS):
-        estimates = [c.estimate(c.errors[method]) for c in group]
-        means = np.array([e.mean for e in estimates])
-        reach = np.array([e.high - e.mean for e in estimates])
-        axes.errorbar(
-            means,
-            np.arange(len(group)) + 0.19 * (place - 1.5),
-            xerr=[np.minimum(reach, means), reach],
-            fmt=MARKERS[method],
-            color=COLORS[method],
-            elinewidth=1.4,
-            capsize=2.5,
-            label=method,
-        )
-    axes.set_yticks(range(len(group)), [c.data.source.title for c in group])
-    axes.set_ylim(len(group) - 0.5, -0.5)
-    axes.set_xlim(left=0)
-    axes.set_xlabel(label)
-    axes.grid(visible=False, axis="y")
-    axes.figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2, columnspacing=1)
 
 
 EXPERIMENT = Experiment(

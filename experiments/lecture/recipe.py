@@ -6,7 +6,6 @@ tuned on test examples. All splits of a data set are trained by one compiled pro
 """
 
 import functools
-import time
 from dataclasses import dataclass
 
 import jax
@@ -15,7 +14,7 @@ import numpy as np
 import jnn
 from experiments import datasets
 from experiments.datasets import Data
-from experiments.experiment import Session
+from experiments.experiment import Session, Size, efforts
 from jnn.networks import Layered, Params
 from jnn.training import FitResult, stopping
 
@@ -32,33 +31,23 @@ class Recipe:
     patience: int = 20
 
 
-@dataclass(frozen=True)
-class Effort:
-    """How much of it an experiment can afford."""
-
-    splits: int
-    recipe: Recipe
-    names: tuple[str, ...] = tuple(datasets.SOURCES)
-    examples: int | None = None
-
-
-EFFORTS = {
-    "tiny": Effort(2, Recipe(hidden=4, epochs=3, patience=2), ("breast_cancer", "iris", "diabetes"), examples=60),
-    "quick": Effort(splits=10, recipe=Recipe()),
-    "full": Effort(splits=40, recipe=Recipe()),
-}
+EFFORTS = efforts(
+    splits=(2, 10, 40),
+    recipe=(Recipe(hidden=4, epochs=3, patience=2), Recipe(), Recipe()),
+    names=(("breast_cancer", "iris", "diabetes"), tuple(datasets.SOURCES), tuple(datasets.SOURCES)),
+    examples=(60, None, None),
+)
+"""How many splits of which data sets an experiment can afford."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A network for each split of a data set, and what it took."""
+    """A network for each split of a data set."""
 
     data: Data
     network: Layered
     initial: Params
     result: FitResult
-    compile_seconds: float
-    train_seconds: float
 
     @property
     def splits(self) -> int:
@@ -77,16 +66,18 @@ class Trained:
 
 def train(name: str, session: Session) -> Trained:
     """Train on every split of a data set (once: experiments that ask for the same networks share them)."""
-    return _train(name, session.seed, EFFORTS[session.size])
+    return _train(name, session.seed, session.size)
 
 
 @functools.lru_cache(maxsize=16)
-def _train(name: str, seed: int, effort: Effort) -> Trained:
-    data = datasets.split(name, effort.splits, seed, effort.examples)
-    recipe = effort.recipe
+def _train(name: str, seed: int, size: Size) -> Trained:
+    effort = EFFORTS[size]
+    data, recipe = datasets.split(name, effort.splits, seed, effort.examples), effort.recipe
     network = jnn.mlp([data.inputs, recipe.hidden, data.outputs], hidden="tanh")
 
-    def train_one(key: jax.Array, params: Params, x: jax.Array, y: jax.Array) -> FitResult:
+    @jax.jit
+    @jax.vmap
+    def program(key: jax.Array, params: Params, x: jax.Array, y: jax.Array) -> FitResult:
         return jnn.fit(
             network,
             data.source.likelihood,
@@ -102,10 +93,5 @@ def _train(name: str, seed: int, effort: Effort) -> Trained:
         )
 
     keys = jax.random.split(jax.random.key(seed), effort.splits)
-    begun = time.perf_counter()
     initial = jax.jit(jax.vmap(network.init))(keys)
-    arguments = (keys, initial, data.train.x, data.targets(data.train))
-    program = jax.jit(jax.vmap(train_one)).lower(*arguments).compile()
-    compiled = time.perf_counter()
-    result = jax.block_until_ready(program(*arguments))
-    return Trained(data, network, initial, result, compiled - begun, time.perf_counter() - compiled)
+    return Trained(data, network, initial, program(keys, initial, data.train.x, data.targets(data.train)))

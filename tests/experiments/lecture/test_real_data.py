@@ -24,8 +24,8 @@ def test_the_tiny_size_has_every_likelihood_and_the_others_every_data_set() -> N
 
 def comparison(jnn: list[float], linear: list[float], name: str = "iris") -> Comparison:
     data = datasets.split(name, splits=len(jnn), seed=0, examples=60)
-    trained = recipe.Trained(data, None, None, None, 0.0, 0.0)  # type: ignore[arg-type]
-    return Comparison(trained, {"jnn": np.array(jnn), "linear": np.array(linear)}, {})
+    trained = recipe.Trained(data, None, None, None)  # type: ignore[arg-type]
+    return Comparison(trained, {"jnn": np.array(jnn), "linear": np.array(linear)})
 
 
 @pytest.mark.parametrize(
