@@ -12,8 +12,8 @@ def missing() -> list[str]:
     return [package for module, package in NEEDED.items() if importlib.util.find_spec(module) is None]
 
 
-def main() -> int:
-    """Run the command line, or say what to install."""
+def main(command: str = "experiments.command_line") -> int:
+    """Run a module's command line, or say what to install."""
     absent = missing()
     if absent:
         print(
@@ -23,11 +23,10 @@ def main() -> int:
         )
         return 2
     import jnn
-    from experiments import command_line  # only now: it imports what may be missing
 
     with contextlib.suppress(OSError):  # a home that cannot be written to: compile everything again
         jnn.enable_compilation_cache()
-    return command_line.main(sys.argv[1:])
+    return importlib.import_module(command).main(sys.argv[1:])  # only now: it imports what may be missing
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from rich.progress import Progress
 from experiments.command_line import INTERRUPTED, progress_columns, stoppable
 from experiments.proben1 import files, printing, study
 from experiments.proben1.files import Problem
-from experiments.proben1.published import KINDS, TABLE
-from experiments.proben1.study import PARAMETERS, Cell, Choices, Result
+from experiments.proben1.published import KINDS
+from experiments.proben1.study import PARAMETERS, Cell, Result
 from jnn.optimizers import Variant
 
 ABOUT = """\
@@ -245,14 +245,14 @@ def keep(sets: Sequence[Sequence[Result]], runs: int, seed: int, out: Path | Non
 def record(result: Result) -> dict[str, Any]:
     """A result as JSON has it: how it was trained, each run's figures, and the published ones or null."""
     cell, runs = result.cell, result.runs
-    row = TABLE.get(cell.problem.name)
+    published = cell.published
     return {
         "problem": cell.problem.name,
         "network": cell.kind,
         "hidden": list(cell.layers),
         "weights": cell.network.weight_count,
         "output": cell.output,
-        "choices": _as_json(cell.choices),
+        "choices": dataclasses.asdict(cell.choices),
         "squared_error_percentage": [round(float(value), 6) for value in runs.squared],
         "classification_error_percentage": (
             [round(float(value), 6) for value in runs.wrong] if cell.problem.classes else None
@@ -261,9 +261,5 @@ def record(result: Result) -> dict[str, Any]:
         "epoch_of_lowest_validation_risk": runs.best_epoch.tolist(),
         "stopped_by": [study.REASONS[code] for code in runs.code.tolist()],
         "seconds": round(result.seconds, 2),
-        "published": None if row is None else dataclasses.asdict(row.figures(cell.kind)),
+        "published": None if published is None else dataclasses.asdict(published),
     }
-
-
-def _as_json(choices: Choices) -> dict[str, Any]:
-    return dataclasses.asdict(choices)

@@ -5,14 +5,13 @@ Only means and standard deviations were published, not single runs: both tests n
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 from scipy import stats
 
-from experiments.proben1.published import RUNS, TABLE, Kind
+from experiments.proben1.published import Kind, Sample
 from experiments.proben1.study import Result
 
 ERRORS = 2.0
@@ -21,44 +20,6 @@ LEVEL = 0.05
 """Of the t-tests between networks, two-sided."""
 
 Effect = Literal["better", "worse", "no difference"]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Mean and standard deviation of so many runs."""
-
-    mean: float
-    deviation: float
-    runs: int
-
-    @property
-    def error(self) -> float:
-        """The mean's standard error."""
-        return self.deviation / math.sqrt(self.runs)
-
-
-def squared(result: Result) -> Sample:
-    """The test squared error of our runs."""
-    return _sample(result.runs.squared)
-
-
-def wrong(result: Result) -> Sample:
-    """The test classification error of our runs."""
-    return _sample(result.runs.wrong)
-
-
-def _sample(values: Sequence[float] | np.ndarray) -> Sample:
-    array = np.asarray(values, float)
-    return Sample(float(array.mean()), float(array.std(ddof=1)), len(array))
-
-
-def published_squared(problem: str, kind: Kind) -> Sample | None:
-    """The published test squared error, or None if it is not at hand."""
-    row = TABLE.get(problem)
-    if row is None:
-        return None
-    figures = row.figures(kind)
-    return Sample(figures.squared, figures.squared_deviation, RUNS[kind])
 
 
 @dataclass(frozen=True)
@@ -84,11 +45,6 @@ class Difference:
         return self.value / self.error if self.error else math.copysign(math.inf, self.value) if self.value else 0.0
 
     @property
-    def p(self) -> float:
-        """The probability of a difference this large by chance alone (Welch's t-test, two-sided)."""
-        return _welch(self.ours, self.theirs)
-
-    @property
     def agrees(self) -> bool:
         """Whether it is within 2 combined standard errors, or within 3% of the published mean."""
         return abs(self.value) <= ERRORS * self.error or abs(self.value) <= SHARE * self.theirs.mean
@@ -96,8 +52,8 @@ class Difference:
 
 def difference(result: Result) -> Difference | None:
     """Our test squared error against the published one; None if none is at hand."""
-    theirs = published_squared(result.cell.problem.name, result.cell.kind)
-    return None if theirs is None else Difference(squared(result), theirs)
+    theirs = result.cell.published
+    return None if theirs is None else Difference(result.squared, theirs.squared)
 
 
 def effect_of_shortcuts(with_shortcuts: Sample, without: Sample) -> Effect:
@@ -136,9 +92,8 @@ def shortcuts(results: Iterable[Result]) -> list[Shortcuts]:
         other = by_cell.get((problem, "no shortcuts"))
         if kind != "pivot" or other is None:
             continue
-        pair = squared(result), squared(other)
-        theirs = published_squared(problem, "pivot"), published_squared(problem, "no shortcuts")
-        published = None if theirs[0] is None or theirs[1] is None else effect_of_shortcuts(theirs[0], theirs[1])
+        pair, theirs = (result.squared, other.squared), (result.cell.published, other.cell.published)
+        published = effect_of_shortcuts(theirs[0].squared, theirs[1].squared) if theirs[0] and theirs[1] else None
         found.append(Shortcuts(problem, *pair, effect_of_shortcuts(*pair), published))
     return found
 

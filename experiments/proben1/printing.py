@@ -9,7 +9,7 @@ from rich.console import Console
 from experiments.command_line import rich_table
 from experiments.experiment import Table
 from experiments.proben1 import comparison
-from experiments.proben1.published import KINDS, TABLE, Figures
+from experiments.proben1.published import KINDS
 from experiments.proben1.study import Result
 
 NONE = "–"
@@ -39,11 +39,10 @@ def show(console: Console, by_choices: Sequence[Sequence[Result]]) -> None:
 
 def line(result: Result) -> str:
     """One network on one problem, when it is done."""
-    ours, theirs = comparison.squared(result), _theirs(result)
-    beside = "" if theirs is None else f" (published {theirs.squared:.2f} ± {theirs.squared_deviation:.2f})"
-    epochs = "" if theirs is None else f" (published {theirs.epochs})"
+    theirs = result.cell.published
+    error, epochs = ("", "") if theirs is None else (f" (published {theirs.squared})", f" (published {theirs.epochs})")
     return (
-        f"{result.cell.name}: {_sample(ours)} %{beside}, {result.runs.epochs.mean():.0f} epochs{epochs}, "
+        f"{result.cell.name}: {result.squared} %{error}, {result.runs.epochs.mean():.0f} epochs{epochs}, "
         f"{result.seconds:.0f} s"
     )
 
@@ -57,21 +56,20 @@ def errors_table(results: Sequence[Result]) -> Table:
     """Test errors and epochs beside the published ones, with the test of the difference."""
     rows = []
     for result in in_order(results):
-        theirs, difference = _theirs(result), comparison.difference(result)
-        epochs = result.runs.epochs
+        theirs, difference = result.cell.published, comparison.difference(result)
         rows.append(
             [
                 result.cell.problem.name,
                 result.cell.kind,
                 "+".join(map(str, result.cell.layers)) or NONE,
-                _sample(comparison.squared(result)),
-                NONE if theirs is None else f"{theirs.squared:.2f} ± {theirs.squared_deviation:.2f}",
-                NONE if difference is None else _difference(difference),
+                str(result.squared),
+                NONE if theirs is None else str(theirs.squared),
+                NONE if difference is None else f"{difference.value:+.2f} ({difference.in_errors:+.1f})",
                 NONE if difference is None else "yes" if difference.agrees else "no",
-                _sample(comparison.wrong(result)) if result.cell.problem.classes else NONE,
-                NONE if theirs is None else f"{theirs.wrong:.2f} ± {theirs.wrong_deviation:.2f}",
-                f"{epochs.mean():.0f}",
-                NONE if theirs is None else f"{theirs.epochs}",
+                str(result.wrong) if result.cell.problem.classes else NONE,
+                NONE if theirs is None else str(theirs.wrong),
+                f"{result.runs.epochs.mean():.0f}",
+                NONE if theirs is None else str(theirs.epochs),
             ]
         )
     runs = len(results[0].runs.squared)
@@ -94,8 +92,7 @@ def shortcuts_table(results: Sequence[Result]) -> Table | None:
     if not found:
         return None
     rows = [
-        [each.problem, _sample(each.with_shortcuts), _sample(each.without), each.here, each.published or NONE]
-        for each in found
+        [each.problem, str(each.with_shortcuts), str(each.without), each.here, each.published or NONE] for each in found
     ]
     known = [each for each in found if each.published]
     agreeing = sum(each.here == each.published for each in known)
@@ -142,18 +139,5 @@ def choices_table(by_choices: Sequence[Sequence[Result]]) -> Table | None:
 
 
 def _epochs_ratio(results: Sequence[Result]) -> str:
-    ratios = [math.log(r.runs.epochs.mean() / theirs.epochs) for r in results if (theirs := _theirs(r)) is not None]
+    ratios = [math.log(r.runs.epochs.mean() / theirs.epochs) for r in results if (theirs := r.cell.published)]
     return f"× {math.exp(sum(ratios) / len(ratios)):.2f}" if ratios else NONE
-
-
-def _theirs(result: Result) -> Figures | None:
-    row = TABLE.get(result.cell.problem.name)
-    return None if row is None else row.figures(result.cell.kind)
-
-
-def _sample(sample: comparison.Sample) -> str:
-    return f"{sample.mean:.2f} ± {sample.deviation:.2f}"
-
-
-def _difference(d: comparison.Difference) -> str:
-    return f"{d.value:+.2f} ({d.in_errors:+.1f})"

@@ -3,6 +3,7 @@
 Prechelt 1994, the tables of linear networks and of pivot networks with and without shortcut connections.
 """
 
+import math
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -14,13 +15,28 @@ RUNS = MappingProxyType({"linear": 10, "pivot": 60, "no shortcuts": 60})
 
 
 @dataclass(frozen=True)
-class Figures:
-    """Mean and standard deviation over runs of both test errors in percent, and the mean of the epochs trained."""
+class Sample:
+    """Mean and standard deviation of so many runs."""
 
-    squared: float
-    squared_deviation: float
-    wrong: float
-    wrong_deviation: float
+    mean: float
+    deviation: float
+    runs: int
+
+    @property
+    def error(self) -> float:
+        """The mean's standard error."""
+        return self.deviation / math.sqrt(self.runs)
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f} ± {self.deviation:.2f}"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Both test errors in percent, and the mean of the epochs trained."""
+
+    squared: Sample
+    wrong: Sample
     epochs: int
 
 
@@ -31,13 +47,7 @@ class Row:
     hidden: tuple[int, ...]
     linear_outputs: bool
     weights: int
-    linear: Figures
-    pivot: Figures
-    no_shortcuts: Figures
-
-    def figures(self, kind: Kind) -> Figures:
-        """The results of one of the three networks."""
-        return {"linear": self.linear, "pivot": self.pivot, "no shortcuts": self.no_shortcuts}[kind]
+    figures: MappingProxyType[Kind, Figures]
 
 
 # Problem, hidden layers, outputs and weights of the pivot network; then, of the linear network, of the pivot network
@@ -65,12 +75,13 @@ thyroid3  16+8 linear   794 |  4.02 0.00  7.23 0.02 114 |  1.16 0.16  2.09 0.31 
 def _row(line: str) -> tuple[str, Row]:
     described, *parts = line.split("|")
     name, hidden, outputs, weights = described.split()
-    linear, pivot, no_shortcuts = (
-        Figures(float(squared), float(deviation), float(wrong), float(wrong_deviation), int(epochs))
-        for squared, deviation, wrong, wrong_deviation, epochs in map(str.split, parts)
-    )
+    figures = {}
+    for kind, part in zip(KINDS, parts, strict=True):
+        squared, deviation, wrong, wrong_deviation, epochs = map(float, part.split())
+        samples = Sample(squared, deviation, RUNS[kind]), Sample(wrong, wrong_deviation, RUNS[kind])
+        figures[kind] = Figures(*samples, int(epochs))
     layers = tuple(int(size) for size in hidden.split("+"))
-    return name, Row(layers, outputs == "linear", int(weights), linear, pivot, no_shortcuts)
+    return name, Row(layers, outputs == "linear", int(weights), MappingProxyType(figures))
 
 
 TABLE = MappingProxyType(dict(_row(line) for line in _TEXT.strip().splitlines()))

@@ -22,7 +22,7 @@ from jaxtyping import Array
 import jnn
 from experiments.proben1.files import Part, Problem
 from experiments.proben1.measures import classification_error_percentage, squared_error_percentage
-from experiments.proben1.published import TABLE, Kind
+from experiments.proben1.published import TABLE, Figures, Kind, Sample
 from jnn.likelihoods import Gaussian, Likelihood, SquaredError
 from jnn.networks import Layered, Params
 from jnn.optimizers import Variant
@@ -104,6 +104,12 @@ class Cell:
         return self.hidden if row is None else row.hidden
 
     @property
+    def published(self) -> Figures | None:
+        """What was published, where it is at hand."""
+        row = TABLE.get(self.problem.name)
+        return None if row is None else row.figures[self.kind]
+
+    @property
     def network(self) -> Layered:
         """The network: the pivot network has all feed-forward connections."""
         sizes = (self.problem.inputs, *self.layers, self.problem.outputs)
@@ -145,6 +151,20 @@ class Result:
     cell: Cell
     runs: Runs
     seconds: float
+
+    @property
+    def squared(self) -> Sample:
+        """The test squared error."""
+        return _sample(self.runs.squared)
+
+    @property
+    def wrong(self) -> Sample:
+        """The test classification error."""
+        return _sample(self.runs.wrong)
+
+
+def _sample(values: np.ndarray) -> Sample:
+    return Sample(float(np.mean(values, dtype=float)), float(np.std(values, ddof=1, dtype=float)), len(values))
 
 
 def train(cell: Cell, runs: int, seed: int) -> Result:

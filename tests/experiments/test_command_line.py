@@ -231,11 +231,12 @@ def test_a_second_ctrl_c_breaks_off(tmp_path: Path) -> None:
     assert "A small one" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("command", ["experiments.command_line", "experiments.proben1.command_line"])
 def test_without_the_extra_it_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(entry.NEEDED, "surely_not_installed", "surely-not-installed")
-    assert entry.main() == 2
+    assert entry.main(command) == 2
     said = capsys.readouterr().err
     assert "surely-not-installed" in said
     assert "pip install -e '.[experiments]'" in said
