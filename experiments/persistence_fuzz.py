@@ -75,33 +75,22 @@ def models() -> list[Model]:
 def mutations(data: bytes) -> list[Callable[[random.Random], bytes]]:
     """Ways to change a file: random ones, each another every time."""
 
-    def block(rng: random.Random) -> tuple[int, int]:
-        first = rng.randrange(len(data))
-        return first, min(len(data), first + rng.randint(1, 64))
+    def of_a_block(change: Callable[[bytes, bytes, bytes, random.Random], bytes]) -> Callable[[random.Random], bytes]:
+        def way(rng: random.Random) -> bytes:
+            first = rng.randrange(len(data))
+            last = min(len(data), first + rng.randint(1, 64))
+            return change(data[:first], data[first:last], data[last:], rng)
 
-    def cut(rng: random.Random) -> bytes:
-        return data[: rng.randrange(len(data))]
+        return way
 
-    def flip(rng: random.Random) -> bytes:
-        return flipped(data, rng.randrange(8 * len(data)))
-
-    def zero(rng: random.Random) -> bytes:
-        i, j = block(rng)
-        return data[:i] + bytes(j - i) + data[j:]
-
-    def double(rng: random.Random) -> bytes:
-        i, j = block(rng)
-        return data[:j] + data[i:]
-
-    def remove(rng: random.Random) -> bytes:
-        i, j = block(rng)
-        return data[:i] + data[j:]
-
-    def exchange(rng: random.Random) -> bytes:
-        i, j = block(rng)
-        return data[:i] + bytes(rng.randrange(256) for _ in range(j - i)) + data[j:]
-
-    return [cut, flip, zero, double, remove, exchange]
+    return [
+        lambda rng: data[: rng.randrange(len(data))],
+        lambda rng: flipped(data, rng.randrange(8 * len(data))),
+        of_a_block(lambda before, block, after, rng: before + bytes(len(block)) + after),
+        of_a_block(lambda before, block, after, rng: before + block + block + after),
+        of_a_block(lambda before, block, after, rng: before + after),
+        of_a_block(lambda before, block, after, rng: before + bytes(rng.randrange(256) for _ in block) + after),
+    ]
 
 
 def flipped(data: bytes, bit: int) -> bytes:
