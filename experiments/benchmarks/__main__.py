@@ -62,9 +62,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--before", type=Path, metavar="PATH", help="another checkout of this repository, whose jnn takes part as well"
     )
-    made.add_argument(
-        "--limit", type=float, default=600.0, help="seconds for each answer of a contestant (default: 600)"
-    )
     return made
 
 
@@ -103,20 +100,19 @@ def _measure(
     setting = Setting(device, options.precision)
     with (
         console.status("") as status,
-        Bench(setting, options.size, options.peers, pythons, options.limit, status.update, options.before) as bench,
+        Bench(setting, options.size, options.peers, pythons, status.update, options.before) as bench,
     ):
-        missing, device_name = "", ""
+        device_name, missing = "", ""
         try:
             device_name = bench.device_name()
         except Failure as why:
-            missing = str(why).splitlines()[0]
+            missing = "no GPU here that JAX can use" if device == "gpu" else str(why).splitlines()[0]
         for name in names:
             if missing:
-                why = "no GPU here that JAX can use" if device == "gpu" else missing
-                result = not_measured(chosen[name], device, why, bench.takes_part)
+                result = not_measured(chosen[name], device, missing, bench.takes_part)
             else:
                 result = bench.measure(chosen[name], options.rounds)
-                result.device_name = device_name
+            result.device_name = device_name
             results.append(result)
             header["versions"].update({row.title: row.versions for row in result.rows if row.versions})
             if result.rows:

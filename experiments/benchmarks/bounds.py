@@ -29,8 +29,8 @@ class Bound:
         return f"≥ {self.value:g} × {self.of}" if self.of == "jnn" else f"{self.against} ≥ {self.value:g} × this"
 
     def met(self, ratio: float) -> bool:
-        """Whether a ratio of times, against / of, is enough."""
-        return 1 / ratio <= self.value if self.within else ratio >= self.value
+        """Whether a ratio of times, against / of, or if `within` of / against, is enough."""
+        return ratio <= self.value if self.within else ratio >= self.value
 
 
 BOUNDS = (

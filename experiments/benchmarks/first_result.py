@@ -6,13 +6,11 @@ that NumPy reads, so that no contestant pays for another one's loader.
 
 import json
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from experiments.benchmarks.workers import ROOT, Failure, environment
-from experiments.benchmarks.workloads import Workload
+from experiments.benchmarks.workers import LIMIT, ROOT, Failure, environment
 
 _BEGIN = """
 import json, sys
@@ -29,7 +27,7 @@ import jax
 import jnn
 CACHE
 network = jnn.mlp([64, 100, 10])
-result = jnn.fit(network, jnn.likelihoods.Categorical(), x, y, key=jax.random.key(seed)OPTIONS)
+result = jnn.fit(network, jnn.likelihoods.Categorical(), x, y, key=jax.random.key(seed))
 predicted = np.asarray(network.apply(result.params, x_test)).argmax(axis=1)
 """
 
@@ -37,67 +35,17 @@ _SKLEARN = """
 import warnings
 from sklearn.neural_network import MLPClassifier
 warnings.simplefilter("ignore")
-predicted = MLPClassifier(OPTIONS).fit(x, y).predict(x_test)
-"""
-
-_TORCH = """
-import torch
-torch.manual_seed(seed)
-model = torch.nn.Sequential(torch.nn.Linear(64, 100), torch.nn.Tanh(), torch.nn.Linear(100, 10))
-optimizer = torch.optim.Adam(model.parameters(), fused=True)
-x, y = torch.from_numpy(x), torch.from_numpy(y).long()
-for epoch in range(EPOCHS):
-    for rows in torch.randperm(len(x)).split(32):
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(model(x[rows]), y[rows]).backward()
-        optimizer.step()
-with torch.no_grad():
-    predicted = model(torch.from_numpy(x_test)).argmax(dim=1).numpy()
-"""
-
-_EQUINOX = """
-import equinox as eqx
-import jax
-import jax.numpy as jnp
-import optax
-model = eqx.nn.MLP(64, 10, 100, 1, activation=jnp.tanh, key=jax.random.key(seed))
-optimizer = optax.adam(1e-3)
-state = optimizer.init(eqx.filter(model, eqx.is_array))
-
-@eqx.filter_jit
-def step(model, state, x, y):
-    def loss(model):
-        return optax.softmax_cross_entropy_with_integer_labels(jax.vmap(model)(x), y).mean()
-    updates, state = optimizer.update(eqx.filter_grad(loss)(model), state)
-    return eqx.apply_updates(model, updates), state
-
-rng = np.random.default_rng(seed)
-for epoch in range(EPOCHS):
-    order = rng.permutation(len(x))
-    for start in range(0, len(x), 32):
-        rows = order[start : start + 32]
-        model, state = step(model, state, x[rows], y[rows])
-predicted = np.asarray(jax.vmap(model)(x_test)).argmax(axis=1)
+predicted = MLPClassifier(random_state=seed).fit(x, y).predict(x_test)
 """
 
 
-def script(entrant: str, workload: Workload) -> str:
-    """What the process runs."""
-    epochs = workload.epochs
-    jnn_options = f", epochs={epochs}, batch_size=32"
-    sklearn_options = (
-        f'(100,), activation="tanh", alpha=0.0, batch_size=32, max_iter={epochs}, tol=0.0, '
-        f"n_iter_no_change={epochs}, random_state=seed"
-    )
-    if workload.name == "first-defaults":
-        jnn_options, sklearn_options = "", "random_state=seed"
+def script(entrant: str) -> str:
+    """What the process runs, with everybody's own defaults."""
     bodies = {
-        "jnn": _JNN.replace("CACHE", "").replace("OPTIONS", jnn_options),
-        "jnn-before": _JNN.replace("CACHE", "").replace("OPTIONS", jnn_options),
-        "jnn-cached": _JNN.replace("CACHE", "jnn.enable_compilation_cache(cache)").replace("OPTIONS", jnn_options),
-        "sklearn": _SKLEARN.replace("OPTIONS", sklearn_options),
-        "torch": _TORCH.replace("EPOCHS", str(epochs)),
-        "equinox": _EQUINOX.replace("EPOCHS", str(epochs)),
+        "jnn": _JNN.replace("CACHE", ""),
+        "jnn-before": _JNN.replace("CACHE", ""),
+        "jnn-cached": _JNN.replace("CACHE", "jnn.enable_compilation_cache(cache)"),
+        "sklearn": _SKLEARN,
     }
     return _BEGIN + bodies[entrant] + _END
 
@@ -105,11 +53,9 @@ def script(entrant: str, workload: Workload) -> str:
 class FreshProcess:
     """One contestant; call it with a seed."""
 
-    def __init__(
-        self, entrant: str, workload: Workload, data: Path, cache: Path, device: str, python: str, root: Path = ROOT
-    ) -> None:
-        self.entrant, self.limit, self._root = entrant, 600.0, root
-        self._command = [python, "-c", script(entrant, workload), str(data)]
+    def __init__(self, entrant: str, data: Path, cache: Path, device: str, python: str, root: Path = ROOT) -> None:
+        self._root = root
+        self._command = [python, "-c", script(entrant), str(data)]
         self._cache, self._device, self._python = cache, device, python
 
     def __call__(self, seed: int) -> dict[str, Any]:
@@ -126,10 +72,10 @@ class FreshProcess:
                 cwd=self._root,
                 capture_output=True,
                 text=True,
-                timeout=self.limit,
+                timeout=LIMIT,
             )
         except subprocess.TimeoutExpired:
-            raise Failure(f"no result in {self.limit:.0f} s") from None
+            raise Failure(f"no result in {LIMIT:.0f} s") from None
         except OSError as why:
             raise Failure(f"no interpreter {self._python}: {why.strerror}", missing=True) from None
         seconds = time.perf_counter() - begun
@@ -141,8 +87,3 @@ class FreshProcess:
             raise Failure(last, missing)
         error = json.loads(done.stdout.strip().splitlines()[-1])["error"]
         return {"seconds": seconds, "error": error, "risk": None, "networks": 1, "iterations": None}
-
-
-def interpreter(chosen: str | None) -> str:
-    """The one that was named, or this one."""
-    return chosen or sys.executable

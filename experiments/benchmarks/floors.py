@@ -6,7 +6,6 @@ Each rate and cost is measured in the same run (`costs`). Gathering a batch, shu
 products lose against large ones, are not in it: a step at its floor does nothing but the arithmetic, at full rate.
 """
 
-import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -45,12 +44,9 @@ def work(workload: Workload, examples: int, edges: np.ndarray) -> Work:
     sizes, batch = workload.sizes, examples / workload.steps(examples)
     if workload.graph:
         products, of_inputs = len(edges), int(np.sum(edges[:, 0] <= sizes[0]))
-    elif workload.shortcuts:
-        products = sum(sum(sizes[:layer]) * sizes[layer] for layer in range(1, len(sizes)))
-        of_inputs = sizes[0] * sum(sizes[1:])
     else:
-        products = sum(fan_in * size for fan_in, size in itertools.pairwise(sizes))
-        of_inputs = sizes[0] * sizes[1]
+        products = sum(reads * neurons for reads, neurons in workload.shapes)
+        of_inputs = sizes[0] * (sum(sizes[1:]) if workload.shortcuts else sizes[1])
     hidden, outputs = sum(sizes[1:-1]), sizes[-1]
     return Work(
         flops=2 * batch * (3 * products - of_inputs),

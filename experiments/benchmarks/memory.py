@@ -40,7 +40,7 @@ def write(folder: Path, rows: int, columns: int) -> None:
 
 def measure(way: str, folder: Path, epochs: int) -> dict[str, Any]:
     """Train, in this process."""
-    before, own_before = _peak(), _own()
+    before, own_before = status("VmHWM"), status("RssAnon")
     x = np.load(folder / "x.npy", mmap_mode="r" if way == WAYS[2] else None)
     y = np.load(folder / "y.npy")
     begun = time.perf_counter()
@@ -57,27 +57,20 @@ def measure(way: str, folder: Path, epochs: int) -> dict[str, Any]:
     risk = float(result.history.train_error[-1])
     return {
         "seconds": time.perf_counter() - begun,
-        "peak": (_peak() - before) / x.nbytes,
-        "own": (_own() - own_before) / x.nbytes,
+        "peak": (status("VmHWM") - before) / x.nbytes,
+        "own": (status("RssAnon") - own_before) / x.nbytes,
         "risk": risk,
     }
 
 
 def status(field: str) -> float:
-    """Bytes, from Linux's /proc; NaN elsewhere. (`getrusage` reports the parent's peak, from before exec.)"""
+    """Bytes of Linux's /proc, NaN elsewhere: VmHWM is the most resident memory so far, RssAnon that which is no file's.
+
+    (`getrusage` reports the parent's peak, from before exec.)
+    """
     status = Path("/proc/self/status")
     found = re.search(rf"{field}:\s+(\d+) kB", status.read_text()) if status.exists() else None
     return 1024 * float(found[1]) if found else float("nan")
-
-
-def _peak() -> float:
-    """The most resident memory so far."""
-    return status("VmHWM")
-
-
-def _own() -> float:
-    """The resident memory that is no file's."""
-    return status("RssAnon")
 
 
 def main() -> None:
@@ -92,23 +85,25 @@ def main() -> None:
     if options.way is not None:
         print(json.dumps(measure(options.way, options.folder, options.epochs)))
         return
-    cells = []
+    found = {}
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), options.rows, options.columns)
         for way in WAYS:
             command = [sys.executable, "-m", "experiments.benchmarks.memory", "--way", way, "--folder", folder]
-            done = subprocess.run(
-                [*command, "--epochs", str(options.epochs)], check=True, capture_output=True, text=True
-            )
-            found = json.loads(done.stdout.splitlines()[-1])
-            cells.append([way, *(f"{found[name]:.{digits}f}" for name, digits in
-                                 (("seconds", 1), ("peak", 2), ("own", 2), ("risk", 4)))])  # fmt: skip
+            done = subprocess.run([*command, "--epochs", str(options.epochs)], check=True, stdout=subprocess.PIPE)
+            found[way] = json.loads(done.stdout.splitlines()[-1])
     size = options.rows * options.columns * 4 / 2**20
     title = (
         f"{options.rows:,} × {options.columns} float32, {size:.0f} MiB, {options.epochs} epochs, JAX {jax.__version__}"
     )
-    columns = ("", "seconds", "peak / data", "own at the end / data", "training risk")
-    Console().print(rich_table(Table(title, columns, cells)))
+    columns = {
+        "": str,
+        "seconds": lambda way: f"{found[way]['seconds']:.1f}",
+        "peak / data": lambda way: f"{found[way]['peak']:.2f}",
+        "own at the end / data": lambda way: f"{found[way]['own']:.2f}",
+        "training risk": lambda way: f"{found[way]['risk']:.4f}",
+    }
+    Console().print(rich_table(Table.of(title, WAYS, columns)))
 
 
 if __name__ == "__main__":

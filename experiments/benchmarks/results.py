@@ -1,5 +1,6 @@
 """What came out, as plain data that turns into JSON."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -95,28 +96,25 @@ class Result:
         if self.device != "cpu":
             return []
         name, found = self.workload.name, []
+
+        def judge(text: str, value: float | None, met: Callable[[float], bool], row: str, unit: str = "") -> None:
+            found.append(Verdict(text, value, None if value is None else met(value), row, unit))
+
         for bound in BOUNDS:
             if bound.workload == name:
-                ratio = self.ratio(bound.against, bound.of)
-                value = None if ratio is None else ratio.median
-                met = None if value is None else bound.met(value)
-                shown = 1 / value if value is not None and bound.within else value
-                found.append(Verdict(bound.text, shown, met, bound.row))
+                ratio = self.ratio(bound.of, bound.against) if bound.within else self.ratio(bound.against, bound.of)
+                judge(bound.text, ratio and ratio.median, bound.met, bound.row)
         first, ours = self.workload.contestants[0], self.reference
-        median = quartiles(ours.seconds).median if ours else None
+        median = ours and quartiles(ours.seconds).median
         if name in MOST_SECONDS:
             epochs, most = MOST_SECONDS[name]
-            total = None if median is None else epochs * median
-            met = None if total is None else total <= most
-            found.append(Verdict(f"{epochs:,} epochs in ≤ {most:g} s", total, met, first, "s"))
+            judge(f"{epochs:,} epochs in ≤ {most:g} s", median and epochs * median, lambda s: s <= most, first, "s")
         if name in LEAST_SHARE:
-            share, least = self.share, LEAST_SHARE[name]
-            met = None if share is None else share >= least
-            found.append(Verdict(f"≥ {least:.0%} of the matrix rate", share, met, first, "%"))
+            least = LEAST_SHARE[name]
+            judge(f"≥ {least:.0%} of the matrix rate", self.share, lambda share: share >= least, first, "%")
         if self.workload.kind == "training" and self.floor and not self.workload.extras:
-            value = median / self.floor if median is not None else None
-            met = None if value is None else value <= MOST_OF_FLOOR
-            found.append(Verdict(f"≤ {MOST_OF_FLOOR:g} × the floor", value, met, first))
+            times = median and median / self.floor
+            judge(f"≤ {MOST_OF_FLOOR:g} × the floor", times, lambda times: times <= MOST_OF_FLOOR, first)
         return found
 
     def as_json(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Measures workloads: starts the contestants' processes, lets them take turns, and gathers what they answer."""
 
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -8,7 +9,7 @@ from typing import Any
 
 from experiments.benchmarks import data
 from experiments.benchmarks.contestants import ENTRANTS, Entrant
-from experiments.benchmarks.first_result import FreshProcess, interpreter
+from experiments.benchmarks.first_result import FreshProcess
 from experiments.benchmarks.floors import Costs, work
 from experiments.benchmarks.results import Result, Row
 from experiments.benchmarks.timing import in_turn
@@ -27,7 +28,6 @@ class Bench:
         size: of the data.
         chosen: contestants to run, by name or by peer; None for all but those on request.
         pythons: interpreters by peer, where it is not this one.
-        limit: seconds that a contestant may take to prepare.
         say: is told what is being done.
         before: another checkout of this repository, whose jnn takes part beside this one's.
     """
@@ -38,11 +38,10 @@ class Bench:
         size: Size = "default",
         chosen: Iterable[str] | None = None,
         pythons: Mapping[str, str] | None = None,
-        limit: float = 600.0,
         say: Callable[[str], None] = lambda what: None,
         before: Path | None = None,
     ) -> None:
-        self.setting, self.limit, self.say = setting, limit, say
+        self.setting, self.say = setting, say
         self.size: Size = size
         self.chosen = None if chosen is None else set(chosen)
         self.pythons = dict(pythons or {})
@@ -79,10 +78,10 @@ class Bench:
 
     def _start(self, entrant: Entrant) -> WorkerProcess:
         if entrant.name not in self._workers:
-            python = interpreter(self.pythons.get(entrant.peer))
+            python = self.pythons.get(entrant.peer, sys.executable)
             worker = WorkerProcess(entrant, self.setting, python, self._root(entrant))
             try:
-                self._described[entrant.name] = worker.ask("describe", limit=self.limit)
+                self._described[entrant.name] = worker.ask("describe")
             except Failure:
                 worker.close(kill=True)
                 raise
@@ -119,7 +118,7 @@ class Bench:
             self.say(f"{workload.name}: preparing {entrant.title}")
             try:
                 if workload.kind == "first result":
-                    ready[name] = self._fresh(entrant, workload, path, row)
+                    ready[name] = self._fresh(entrant, path, row)
                 else:
                     ready[name] = self._prepared(entrant, workload, path, row)
             except Failure as why:
@@ -145,16 +144,15 @@ class Bench:
         worker = self._start(entrant)
         described = self._described[entrant.name]
         row.versions, row.precision = described["versions"], described["precision"]
-        answer = worker.ask("prepare", limit=self.limit, workload=workload.as_json(), data=str(path))
+        answer = worker.ask("prepare", workload=workload.as_json(), data=str(path))
         row.threads = answer["threads"]
         row.first = None if row.threads else answer["seconds"]
-        return lambda seed: worker.ask("train", limit=self.limit, seed=seed)
+        return lambda seed: worker.ask("train", seed=seed)
 
-    def _fresh(self, entrant: Entrant, workload: Workload, path: Path, row: Row) -> Callable[[int], dict[str, Any]]:
+    def _fresh(self, entrant: Entrant, path: Path, row: Row) -> Callable[[int], dict[str, Any]]:
         cache = Path(self._folder.name) / "compilation-cache"
-        python = interpreter(self.pythons.get(entrant.peer))
-        run = FreshProcess(entrant.name, workload, path, cache, self.setting.device, python, self._root(entrant))
-        run.limit = self.limit
+        python = self.pythons.get(entrant.peer, sys.executable)
+        run = FreshProcess(entrant.name, path, cache, self.setting.device, python, self._root(entrant))
         row.first = run(0)["seconds"]  # fills the cache, the compilation cache and the system's cache of files
         return run
 
@@ -165,7 +163,7 @@ class Bench:
         self.say(f"{workload.name}: what its parts cost")
         try:
             worker = self._start(ENTRANTS["jnn"])
-            costs = worker.ask("floor", limit=self.limit, workload=workload.as_json(), data=str(path))
+            costs = worker.ask("floor", workload=workload.as_json(), data=str(path))
         except Failure:  # the figures stay, without a floor
             return
         result.matrix_rates = costs.pop("matrix_rates")

@@ -11,7 +11,7 @@ An answer to a command that failed is {"failure": why, "missing": whether someth
 but NumPy before the contestant itself.
 """
 
-import importlib
+import importlib.metadata
 import json
 import os
 import platform
@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.benchmarks import machine
 from experiments.benchmarks.scoring import error, risk
 from experiments.benchmarks.workloads import ALONE, Data, Setting, Train, Unavailable, Workload, load
 
@@ -61,7 +62,7 @@ class Worker:
     def _describe(self) -> dict[str, Any]:
         peer = self._peer()
         return {
-            "versions": peer.versions(),
+            "versions": {name: importlib.metadata.version(name) for name in peer.PACKAGES},
             "python": platform.python_version(),
             "device": peer.device(self.setting),
             # The CPU computes in float32 whatever is asked for.
@@ -84,20 +85,25 @@ class Worker:
     def _best_threads(self, peer: Any, prepare: Any) -> int:
         """All cores or one, whichever trains a shorter run faster: small products gain nothing by threads."""
         assert self.workload is not None
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         epochs = max(1, self.workload.epochs // 10)
         short = replace(self.workload, epochs=epochs, members=min(self.workload.members, ALONE))
         seconds: dict[int, float] = {}
+        set_threads = getattr(peer, "set_threads", self._set_threads)
         train = prepare(short, self.data, self.setting)
         train(0)
-        for threads in (cores, 1) * TRIES:
-            peer.set_threads(threads)
+        for threads in (machine.cores(), 1) * TRIES:
+            set_threads(threads)
             begun = time.perf_counter()
             train(1)
             seconds[threads] = min(time.perf_counter() - begun, seconds.get(threads, np.inf))
         best = min(seconds, key=seconds.__getitem__)
-        peer.set_threads(best)
+        set_threads(best)
         return best
+
+    def _set_threads(self, count: int) -> None:
+        import threadpoolctl  # of the BLAS; PyTorch has a function of its own
+
+        self._limits = threadpoolctl.threadpool_limits(count)
 
     def _train(self, seed: int) -> dict[str, Any]:
         assert self.train is not None

@@ -18,6 +18,10 @@ DEVICES = {"cpu": "cpu", "gpu": "cuda"}
 """In the words of JAX."""
 
 
+LIMIT = 600.0
+"""Seconds that a contestant may take for an answer."""
+
+
 class Failure(Exception):
     """A contestant could not do what it was asked to; `missing` if it is not installed."""
 
@@ -61,7 +65,7 @@ class WorkerProcess:
             self._errors.close()
             raise Failure(f"no interpreter {python}: {why.strerror}", missing=True) from None
 
-    def ask(self, command: str, limit: float | None = None, **arguments: Any) -> dict[str, Any]:
+    def ask(self, command: str, limit: float = LIMIT, **arguments: Any) -> dict[str, Any]:
         """The answer to a command, within so many seconds.
 
         Raises:

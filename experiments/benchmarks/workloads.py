@@ -61,6 +61,12 @@ class Workload:
     kind: Kind = "training"
     contestants: tuple[str, ...] = ()
 
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """How much each layer reads, the bias aside, and its neurons; with shortcuts it reads all earlier ones."""
+        reads = np.cumsum(self.sizes)[:-1].tolist() if self.shortcuts else self.sizes[:-1]
+        return list(zip(reads, self.sizes[1:], strict=True))
+
     def steps(self, examples: int) -> int:
         """Updates in an epoch."""
         return 1 if self.batch_size is None else -(-examples // self.batch_size)
@@ -126,12 +132,11 @@ Train = Callable[[int], Trained]
 class Contestant(Protocol):
     """What a module in `peers` has."""
 
+    PACKAGES: tuple[str, ...]
+    """Those that compute."""
+
     def prepare(self, workload: Workload, data: Data, setting: Setting) -> Train:
         """All that need not be done again for each seed."""
-        ...
-
-    def versions(self) -> dict[str, str]:
-        """Of the packages that compute."""
         ...
 
 
@@ -139,13 +144,16 @@ class Unavailable(Exception):
     """This contestant cannot take part here; says why."""
 
 
-def minibatches(seed: int, examples: int, size: int, epochs: int) -> Iterator[np.ndarray]:
-    """Shuffled rows, batch after batch, epoch after epoch; the last batch of an epoch may be smaller."""
+def minibatches(workload: Workload, seed: int, examples: int) -> Iterator[np.ndarray | None]:
+    """Shuffled rows, batch after batch, epoch after epoch; the last of an epoch may be fewer. None: all rows."""
     rng = np.random.default_rng(seed)
-    for _ in range(epochs):
+    for _ in range(workload.epochs):
+        if workload.batch_size is None:
+            yield None
+            continue
         order = rng.permutation(examples).astype(np.int32)
-        for start in range(0, examples, size):
-            yield order[start : start + size]
+        for start in range(0, examples, workload.batch_size):
+            yield order[start : start + workload.batch_size]
 
 
 LOOPS = ("jax", "equinox", "flax")
@@ -175,8 +183,6 @@ _CANCER = Workload(
     unit="iteration",
     contestants=("jnn", "scipy", "sklearn", "torch"),
 )
-_FIRST = replace(_DIGITS, kind="first result", unit="run", epochs=100)
-
 _DEFAULT = (
     _DIGITS,
     replace(_DIGITS, name="digits-200", title="digits, 64-100-10 tanh, mini-batch 200, Adam", batch_size=200),
@@ -253,16 +259,13 @@ _DEFAULT = (
         contestants=("jnn", "jnn-plain", "bare"),
     ),
     replace(
-        _FIRST,
+        _DIGITS,
         name="first-defaults",
         title="first result of a fresh process on digits, each with its own defaults",
+        kind="first result",
+        unit="run",
+        epochs=100,
         contestants=("jnn", "jnn-cached", "sklearn"),
-    ),
-    replace(
-        _FIRST,
-        name="first-equal",
-        title="first result of a fresh process on digits, 64-100-10 tanh, mini-batch 32, 100 epochs",
-        contestants=("jnn", "jnn-cached", "sklearn", "torch", "equinox"),
     ),
 )
 

@@ -8,13 +8,10 @@ import jax
 import networkx as nx
 
 from experiments.benchmarks.peers.equinox_optax import loop
-from experiments.benchmarks.peers.jaxes import ACTIVATIONS, device as device, versions as _versions
+from experiments.benchmarks.peers.jaxes import ACTIVATIONS, device as device
 from experiments.benchmarks.workloads import Data, Setting, Train, Workload
 
-
-def versions() -> dict[str, str]:
-    """Of connex and what it stands on."""
-    return _versions("connex", "equinox", "optax")
+PACKAGES = ("connex", "equinox", "optax", "jax", "jaxlib")
 
 
 def prepare(workload: Workload, data: Data, setting: Setting) -> Train:

@@ -8,19 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks.peers.jaxes import (
-    ACTIVATIONS,
-    device as device,
-    mean_loss,
-    optimizer,
-    versions as _versions,
-)
+from experiments.benchmarks.peers.jaxes import ACTIVATIONS, device as device, mean_loss, optimizer
 from experiments.benchmarks.workloads import Data, Setting, Train, Trained, Workload, minibatches
 
-
-def versions() -> dict[str, str]:
-    """Of Equinox and what it stands on."""
-    return _versions("equinox", "optax")
+PACKAGES = ("equinox", "optax", "jax", "jaxlib")
 
 
 class Perceptron(eqx.Module):
@@ -31,12 +22,8 @@ class Perceptron(eqx.Module):
     shortcuts: bool = eqx.field(static=True)
 
     def __init__(self, workload: Workload, key: jax.Array) -> None:
-        sizes = workload.sizes
-        fan_ins = [int(n) for n in np.cumsum(sizes)[:-1]] if workload.shortcuts else list(sizes[:-1])
-        keys = jax.random.split(key, len(fan_ins))
-        self.layers = [
-            eqx.nn.Linear(fan_in, size, key=k) for fan_in, size, k in zip(fan_ins, sizes[1:], keys, strict=True)
-        ]
+        keys = jax.random.split(key, len(workload.shapes))
+        self.layers = [eqx.nn.Linear(*shape, key=k) for shape, k in zip(workload.shapes, keys, strict=True)]
         self.h, self.shortcuts = ACTIVATIONS[workload.activation], workload.shortcuts
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -71,11 +58,7 @@ def loop(workload: Workload, data: Data, build: Callable[[jax.Array], Any], appl
     def train(seed: int) -> Trained:
         model = build(jax.random.key(seed))
         state = rule.init(eqx.filter(model, eqx.is_inexact_array))
-        if workload.batch_size is None:
-            batches: Any = (None for _ in range(workload.epochs))
-        else:
-            batches = minibatches(seed, len(x), workload.batch_size, workload.epochs)
-        for rows in batches:
+        for rows in minibatches(workload, seed, len(x)):
             model, state = step((x, y), model, state, rows)
         jax.block_until_ready(eqx.filter(model, eqx.is_array))
         return Trained(lambda x: np.asarray(eqx.filter_jit(apply)(model, jnp.asarray(x))))

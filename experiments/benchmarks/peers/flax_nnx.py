@@ -11,30 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx  # pyright: ignore[reportMissingImports]
 
-from experiments.benchmarks.peers.jaxes import (
-    ACTIVATIONS,
-    device as device,
-    mean_loss,
-    optimizer,
-    versions as _versions,
-)
+from experiments.benchmarks.peers.jaxes import ACTIVATIONS, device as device, mean_loss, optimizer
 from experiments.benchmarks.workloads import Data, Setting, Train, Trained, Workload, minibatches
 
-
-def versions() -> dict[str, str]:
-    """Of Flax and what it stands on."""
-    return _versions("flax", "optax")
+PACKAGES = ("flax", "optax", "jax", "jaxlib")
 
 
 class Perceptron(nnx.Module):
     """A chain of linear layers, or with shortcuts each reading all earlier ones."""
 
     def __init__(self, workload: Workload, rngs: Any) -> None:
-        sizes = workload.sizes
-        fan_ins = [int(n) for n in np.cumsum(sizes)[:-1]] if workload.shortcuts else list(sizes[:-1])
-        self.layers = nnx.List(
-            [nnx.Linear(fan_in, size, rngs=rngs) for fan_in, size in zip(fan_ins, sizes[1:], strict=True)]
-        )
+        self.layers = nnx.List([nnx.Linear(*shape, rngs=rngs) for shape in workload.shapes])
         self.h, self.shortcuts = ACTIVATIONS[workload.activation], workload.shortcuts
 
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -66,11 +53,7 @@ def prepare(workload: Workload, data: Data, setting: Setting) -> Train:
     def train(seed: int) -> Trained:
         model = Perceptron(workload, nnx.Rngs(seed))
         graph, state = nnx.split((model, nnx.Optimizer(model, rule, wrt=nnx.Param)))
-        if workload.batch_size is None:
-            batches: Any = (None for _ in range(workload.epochs))
-        else:
-            batches = minibatches(seed, len(x), workload.batch_size, workload.epochs)
-        for rows in batches:
+        for rows in minibatches(workload, seed, len(x)):
             state = step(graph, state, x, y, rows)
         jax.block_until_ready(state)
         return Trained(lambda x: np.asarray(apply(graph, state, jnp.asarray(x))))

@@ -1,6 +1,5 @@
 """What the contestants that run on JAX share: where they compute, and losses as optax has them."""
 
-import importlib.metadata
 from typing import Any
 
 import jax
@@ -17,11 +16,6 @@ def device(setting: Setting) -> str:
     if setting.device == "gpu":
         jax.config.update("jax_default_matmul_precision", PRECISIONS[setting.precision])
     return jax.devices()[0].device_kind
-
-
-def versions(*packages: str) -> dict[str, str]:
-    """Of these packages and JAX."""
-    return {name: importlib.metadata.version(name) for name in (*packages, "jax", "jaxlib")}
 
 
 def mean_loss(loss: Loss, a: Any, y: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 import jnn
-from experiments.benchmarks.peers.jaxes import device as device, versions as _versions
+from experiments.benchmarks.peers.jaxes import device as device
 from experiments.benchmarks.workloads import ALONE, Data, Setting, Train, Trained, Unavailable, Workload
 from jnn import likelihoods, stopping
 
@@ -20,9 +20,7 @@ LIKELIHOODS = {
 }
 
 
-def versions() -> dict[str, str]:
-    """Of jnn and what it stands on."""
-    return _versions("jnn", "optax")
+PACKAGES = ("jnn", "optax", "jax", "jaxlib")
 
 
 def _network(workload: Workload, data: Data) -> jnn.networks.Network:

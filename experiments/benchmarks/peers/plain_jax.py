@@ -7,30 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.benchmarks.peers.jaxes import (
-    ACTIVATIONS,
-    device as device,
-    mean_loss,
-    optimizer,
-    versions as _versions,
-)
+from experiments.benchmarks.peers.jaxes import ACTIVATIONS, device as device, mean_loss, optimizer
 from experiments.benchmarks.workloads import Data, Setting, Train, Trained, Workload, minibatches
 
-
-def versions() -> dict[str, str]:
-    """Of JAX and optax."""
-    return _versions("optax")
+PACKAGES = ("optax", "jax", "jaxlib")
 
 
 def init(workload: Workload, key: jax.Array) -> Any:
     """Weights and biases of each layer."""
-    sizes, draw = workload.sizes, jax.nn.initializers.lecun_normal()
-    fan_ins = np.cumsum(sizes)[:-1] if workload.shortcuts else sizes[:-1]
-    keys = jax.random.split(key, len(fan_ins))
-    return [
-        (draw(k, (int(fan_in), size)), jnp.zeros(size))
-        for k, fan_in, size in zip(keys, fan_ins, sizes[1:], strict=True)
-    ]
+    draw = jax.nn.initializers.lecun_normal()
+    keys = jax.random.split(key, len(workload.shapes))
+    return [(draw(k, shape), jnp.zeros(shape[1])) for k, shape in zip(keys, workload.shapes, strict=True)]
 
 
 def apply_network(workload: Workload, params: Any, x: jax.Array) -> jax.Array:
@@ -69,15 +56,11 @@ def prepare(workload: Workload, data: Data, setting: Setting) -> Train:
     step, begin = jax.jit(update, donate_argnums=(0, 1)), jax.jit(begin)
 
     def batches(seed: int) -> Any:
-        if workload.batch_size is None:
-            return (None for _ in range(workload.epochs))
         if not many:
-            return minibatches(seed, len(x), workload.batch_size, workload.epochs)
-        each = (
-            minibatches(seed * workload.members + m, len(x), workload.batch_size, workload.epochs)
-            for m in range(workload.members)
-        )
-        return (np.stack(rows) for rows in zip(*each, strict=True))
+            return minibatches(workload, seed, len(x))
+        first = seed * workload.members
+        each = (minibatches(workload, first + member, len(x)) for member in range(workload.members))
+        return map(np.stack, zip(*each, strict=True))
 
     def train(seed: int) -> Trained:
         key = jax.random.key(seed)

@@ -18,11 +18,7 @@ VARIANTS_WITH_THREADS = ("", "compile")
 PRECISIONS = {"float32": "highest", "tf32": "high", "bfloat16": "medium"}
 KINDS = {"cpu": "cpu", "gpu": "cuda"}
 ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu}
-
-
-def versions() -> dict[str, str]:
-    """Of PyTorch."""
-    return {"torch": torch.__version__}
+PACKAGES = ("torch",)
 
 
 def device(setting: Setting) -> str:
@@ -40,11 +36,7 @@ class Perceptron(torch.nn.Module):
 
     def __init__(self, workload: Workload) -> None:
         super().__init__()
-        sizes = workload.sizes
-        fan_ins = [int(n) for n in np.cumsum(sizes)[:-1]] if workload.shortcuts else list(sizes[:-1])
-        self.layers = torch.nn.ModuleList(
-            torch.nn.Linear(fan_in, size) for fan_in, size in zip(fan_ins, sizes[1:], strict=True)
-        )
+        self.layers = torch.nn.ModuleList(torch.nn.Linear(*shape) for shape in workload.shapes)
         self.h, self.shortcuts = ACTIVATIONS[workload.activation], workload.shortcuts
 
     def forward(self, x: Any) -> Any:

@@ -4,32 +4,17 @@ from typing import Any
 
 import joblib
 import numpy as np
-import sklearn
-import threadpoolctl
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from experiments.benchmarks.workloads import ALONE, Data, Setting, Train, Trained, Workload
 
 VARIANTS_WITH_THREADS = ("",)  # joblib sees to its processes itself
-_limits: list[Any] = []
-
-
-def versions() -> dict[str, str]:
-    """Of scikit-learn and NumPy, with the kernels that its BLAS chose."""
-    blas = {
-        f"{pool['internal_api']} {pool.get('architecture', '')}".strip() for pool in threadpoolctl.threadpool_info()
-    }
-    return {"scikit-learn": sklearn.__version__, "numpy": np.__version__, "threads of": ", ".join(sorted(blas))}
+PACKAGES = ("scikit-learn", "numpy", "scipy")
 
 
 def device(setting: Setting) -> str:
     """It has no other."""
     return "cpu"
-
-
-def set_threads(count: int) -> None:
-    """Of the BLAS."""
-    _limits[:] = [threadpoolctl.threadpool_limits(count)]
 
 
 def _estimator(workload: Workload, data: Data, seed: int) -> Any:

@@ -8,24 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import scipy
 import scipy.optimize
-import threadpoolctl
 
-from experiments.benchmarks.peers.jaxes import device as device, mean_loss, versions as _versions
+from experiments.benchmarks.peers.jaxes import device as device, mean_loss
 from experiments.benchmarks.peers.plain_jax import apply_network, init
 from experiments.benchmarks.workloads import Data, Setting, Train, Trained, Workload
 
 VARIANTS_WITH_THREADS = ("",)
-_limits: list[Any] = []
-
-
-def set_threads(count: int) -> None:
-    """Of the BLAS within L-BFGS-B."""
-    _limits[:] = [threadpoolctl.threadpool_limits(count, user_api="blas")]
-
-
-def versions() -> dict[str, str]:
-    """Of SciPy and JAX."""
-    return {"scipy": scipy.__version__, **_versions()}
+PACKAGES = ("scipy", "jax", "jaxlib")
 
 
 def prepare(workload: Workload, data: Data, setting: Setting) -> Train:
