@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from rich.console import Console
 
 from experiments import __main__ as entry, command_line, drawing, report
-from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict
+from experiments.experiment import Experiment, Outcome, Picture, Session, Table, Verdict, efforts
+from experiments.statistics import Estimate
 
 
 def draw(axes: Axes) -> None:
@@ -140,6 +141,34 @@ def test_logarithmic_axes_have_labels_to_read_by(limits: tuple[float, float]) ->
 
     drawing.panel(draw, "title", "alt")
     assert len(labels) >= 2
+
+
+def test_tables_from_columns_and_efforts_by_size() -> None:
+    table = Table.of("T", [1, 2], {"": lambda n: n, "square": lambda n: f"{n * n:.1f}"}, "note")
+    assert table == Table("T", ["", "square"], [["1", "1.0"], ["2", "4.0"]], "note")
+    found = efforts(seeds=(1, 2, 3), names=(("a",), ("b",), ("c",)))
+    assert [(found[size].seeds, found[size].names) for size in ("tiny", "quick", "full")] == [
+        (1, ("a",)),
+        (2, ("b",)),
+        (3, ("c",)),
+    ]
+
+
+def test_a_picture_has_a_panel_for_each_entry_with_medians_and_intervals() -> None:
+    seen: dict[str, list[float]] = {}
+
+    def draw(axes: Axes, samples: list[list[float]]) -> None:
+        drawing.lines(axes, {"line": ([1, 2], samples)}, band=True, marker="")
+        drawing.intervals(axes, [1, 2], [Estimate(2.0, 1.0, 1.0, 4.0)] * 2)
+        (line, dots, *_) = axes.get_lines()
+        seen[axes.get_title(loc="left")] = [*line.get_ydata(), *dots.get_ydata()]
+
+    drawn = {"one": [[0.0, 1.0], [2.0, 3.0], [9.0, 5.0]], "two": [[7.0, 8.0]]}
+    picture = drawing.picture("P", "caption", "what is seen", draw, drawn)
+    assert ['aria-label="one: what is seen"' in svg for svg in picture.panels] == [True, False]
+    assert seen == {"one": [2, 3, 2, 2], "two": [7, 8, 2, 2]}
+    with pytest.raises(ValueError, match="zip"):  # no look for a second line
+        drawing.panel(lambda axes: drawing.lines(axes, dict.fromkeys("ab", ([1], [1])), drawing.LOOKS[:1]), "t", "a")
 
 
 def test_help_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,3 +57,19 @@ def test_all_figures_lie_above_or_below(means: tuple[float, ...], expected: bool
     assert statistics.above(*estimates) is statistics.below(*mirrored) is expected
     moved = [statistics.Estimate(e.mean + 5, 0.5, e.low + 5, e.high + 5) for e in estimates]
     assert statistics.above(*moved, than=5.0) is expected
+
+
+def test_an_estimate_in_another_unit_and_as_text() -> None:
+    e = statistics.Estimate(0.5, 0.1, -0.001, 0.75)
+    assert f"{e:.2f}" == "0.50 (-0.00 to 0.75)"
+    assert f"{e:+z.0%}" == "+50% (+0 to +75)"
+    assert f"{100 * e:.1f}" == "50.0 (-0.1 to 75.0)"
+    assert (10**e).low == pytest.approx(10**-0.001)
+    assert (10**e).error == pytest.approx((10**0.500001 - 10**0.5) / 1e-6 * 0.1, rel=1e-5)  # to first order
+
+
+@pytest.mark.parametrize(
+    ("judged", "expected"), [([], True), ([True, True], True), ([True, None], None), ([None, False, True], False)]
+)
+def test_all_hold_only_if_each_does(judged: list[bool | None], expected: bool | None) -> None:
+    assert statistics.every(judged) is expected
