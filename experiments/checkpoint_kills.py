@@ -195,6 +195,8 @@ def full_disk(folder: Path) -> str:
     limited.unlink()
     if not error.startswith(CheckpointError.__name__):
         raise RuntimeError(f"expected {CheckpointError.__name__}, got {error}")
+    if f"the last good one is number {newest(place)}." not in error:
+        raise RuntimeError(f"the newest whole checkpoint is number {newest(place)}, but the error says: {error}")
     ended(begun(TRAININGS["network"], place, 60.0))
     if outcome(place) != expected:
         raise RuntimeError("after the full disk, the result differs from the undisturbed one")

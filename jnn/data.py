@@ -10,6 +10,7 @@ each epoch goes through the groups in a random order, some at a time, and mixes 
 """
 
 import abc
+import functools
 import glob
 import hashlib
 import os
@@ -28,6 +29,10 @@ from jnn.transforms import Standardize, Transform
 Numbers = Int[np.ndarray, "..."]
 BLOCK = 2**24
 """Bytes of rows that are looked at together in a pass over all of them."""
+
+
+TURNED = 256
+"""Rows that columns are made at once: as many as a processor's cache has room for."""
 
 
 class OnDisk(abc.ABC):
@@ -80,44 +85,76 @@ class Grouped(OnDisk):
     ):
         self.dtype, self.columns = np.dtype(dtype), tuple(columns)
         self._files, self._groups = tuple(files), tuple(groups)
-        self._ends = np.cumsum([group.rows for group in groups])
+        rows = np.array([group.rows for group in groups])
+        self._ends = np.cumsum(rows)
+        self._starts, self._largest = self._ends - rows, int(rows.max())
         self.shape = (int(self._ends[-1]), len(columns))
-        largest = max(group.rows for group in groups) * len(columns) * self.dtype.itemsize
-        self._most = max(2, memory // largest)
-        self._read: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._most = max(2, memory // (self._largest * len(columns) * self.dtype.itemsize))
+        self._memory: np.ndarray | None = None  # `_most` places for a group's rows, one after another
+        self._place, self._free = np.zeros(len(groups), int), list(range(min(self._most, len(groups))))
+        self._there: OrderedDict[int, None] = OrderedDict()  # the groups in memory, those used last at the end
 
     def __getitem__(self, numbers: Numbers) -> np.ndarray:
         flat = np.asarray(numbers).reshape(-1)
-        group = np.searchsorted(self._ends, flat, side="right")
         found = np.empty((len(flat), self.shape[1]), self.dtype)
-        for number in np.unique(group):
-            place = np.flatnonzero(group == number)
-            found[place] = self._rows_of(int(number))[flat[place] - (self._ends[number] - self._groups[number].rows)]
+        some = max(1, self._largest // 2)  # of few groups, so that it shows soon which are not used any more
+        for first in range(0, len(flat), some):
+            self._fill(found[first : first + some], flat[first : first + some])
         return found.reshape(*np.shape(numbers), self.shape[1])
 
-    def _rows_of(self, number: int) -> np.ndarray:
-        if number in self._read:
-            self._read.move_to_end(number)
-            return self._read[number]
-        while len(self._read) >= self._most:
-            self._read.popitem(last=False)
-        table = self._groups[number].read(list(self.columns))
-        rows = np.empty((self._groups[number].rows, self.shape[1]), self.dtype)
-        for place, name in enumerate(self.columns):
-            rows[:, place] = _numbers(table.column(name), name)
-        self._read[number] = rows
-        return rows
+    def _fill(self, found: np.ndarray, numbers: Numbers) -> None:
+        group = np.searchsorted(self._ends, numbers, side="right")
+        needed, first = np.unique(group, return_index=True)
+        needed = needed[np.argsort(first)]
+        for begin in range(0, len(needed), self._most):
+            some = needed[begin : begin + self._most].tolist()
+            memory = self._with(some)
+            where = self._place[group] * self._largest + numbers - self._starts[group]
+            if len(some) == len(needed):
+                np.take(memory, where, axis=0, out=found, mode="clip")
+            else:
+                own = np.flatnonzero(np.isin(group, some))
+                found[own] = memory[where[own]]
+
+    def _with(self, groups: list[int]) -> np.ndarray:
+        """All places, when these groups, as many at most, have theirs."""
+        if self._memory is None:
+            self._memory = np.empty((len(self._free) * self._largest, self.shape[1]), self.dtype)
+        for number in groups:
+            if number in self._there:
+                self._there.move_to_end(number)
+        for number in groups:
+            if number not in self._there:
+                if not self._free:
+                    self._free.append(int(self._place[self._there.popitem(last=False)[0]]))
+                rows = self._memory[self._free[-1] * self._largest :][: self._groups[number].rows]
+                self._read(rows, self._groups[number])
+                self._place[number], self._there[number] = self._free.pop(), None
+        return self._memory
+
+    def _read(self, rows: np.ndarray, group: "Group") -> None:
+        with np.errstate(over="ignore"):  # infinite values are told by row, where they come in
+            columns = np.stack([column.astype(self.dtype, copy=False) for column in group.columns(self.columns)])
+        for first in range(0, len(rows), TURNED):
+            rows[first : first + TURNED] = columns[:, first : first + TURNED].T
 
     def shuffled(self, order: Int[np.ndarray, "some"]) -> Int[np.ndarray, "some"]:
-        """Some groups at a time, in the order in which they first occur; within those, as it is."""
-        count = len(self._groups)
-        small = np.min_scalar_type(count)  # few bits take little memory, and NumPy sorts them by counting
-        group = np.searchsorted(self._ends, order, side="right").astype(small)
-        first = np.full(count, len(order))
+        """A few groups at a time, in the order in which they first occur; when one has ended, the next begins.
+
+        At the turn t there are the groups t, ..., t + W − 1, so the k-th is spread evenly over turns up to the k-th,
+        W of them but for the first and the last groups; quarters of turns are as the order was.
+        """
+        count, n = len(self._groups), max(1, len(order))
+        group = np.searchsorted(self._ends, order, side="right")
+        first = np.full(count, n)
         first[group[::-1]] = np.arange(len(order))[::-1]  # the last that is assigned stays: where a group is met first
-        turn = np.empty(count, small)
-        turn[np.argsort(first, kind="stable")] = np.arange(count) // max(1, self._most - 1)  # one is being read
-        return order[np.argsort(turn[group], kind="stable")]
+        k = np.empty(count, int)
+        k[np.argsort(first, kind="stable")] = np.arange(count)
+        together = min(count, max(1, self._most - 1))  # one more is being read
+        begin, end = np.maximum(0, k - together + 1), np.minimum(k + 1, count - together + 1)
+        quarter = 4 * begin[group] + np.arange(len(order)) * 4 * (end - begin)[group] // n
+        # Few bits take little memory, and NumPy sorts them by counting.
+        return order[np.argsort(quarter.astype(np.min_scalar_type(4 * count)), kind="stable")]
 
     def fingerprint(self) -> str:
         """The files' names, sizes and last bytes, where these formats describe what they hold; and the columns."""
@@ -131,10 +168,36 @@ class Grouped(OnDisk):
 
 
 class Group(NamedTuple):
-    """Some rows of a file: how many, and what reads some of their columns as one of Arrow's tables."""
+    """Some rows of a file: how many, and what reads some of their columns as one of Arrow's tables.
 
+    The file is opened for each: of thousands of files not all can be open at once, and one on a drive that has vanished
+    meanwhile is an error, where pages that are mapped would end the process.
+    """
+
+    file: Path
     rows: int
-    read: Callable[[list[str]], Any]
+    read: Callable[[Sequence[str]], Any]
+
+    def columns(self, names: Sequence[str]) -> list[np.ndarray]:
+        """Some columns as numbers.
+
+        Raises:
+            ValueError: if one has gaps.
+            OSError: if the file cannot be read any more.
+        """
+        try:
+            table = self.read(names)
+        except OSError as error:
+            raise OSError(f"{self.file} cannot be read any more: {error}") from error
+        return [self._numbers(table.column(name), name) for name in names]
+
+    def _numbers(self, column: Any, name: str) -> np.ndarray:
+        if column.null_count:
+            raise ValueError(
+                f"column {name} has {column.null_count} gaps in {self.rows} rows of {self.file}; fill them, or leave "
+                "the column or the rows out"
+            )
+        return column.to_numpy() if hasattr(column, "chunks") else column.to_numpy(zero_copy_only=False)
 
 
 class Transformed(OnDisk):
@@ -219,14 +282,16 @@ def parquet(
     _need_arrow()
     import pyarrow.parquet
 
-    found, groups = _files(files, "parquet"), []
-    for path in found:
-        file = pyarrow.parquet.ParquetFile(path, memory_map=True)
-        for number in range(file.num_row_groups):
-            read = lambda names, file=file, number=number: file.read_row_group(number, columns=names)  # noqa: E731
-            groups.append(Group(file.metadata.row_group(number).num_rows, read))
-    schema = pyarrow.parquet.read_schema(found[0])
-    return _data(found, groups, schema.names, target, weights, columns, dtype, memory)
+    def opened(path: Path) -> _Opened:
+        whole = pyarrow.parquet.read_metadata(path)
+
+        def read(number: int, names: Sequence[str]) -> Any:
+            with pyarrow.parquet.ParquetFile(path, metadata=whole) as file:
+                return file.read_row_group(number, columns=list(names))
+
+        return whole.schema.to_arrow_schema(), [whole.row_group(n).num_rows for n in range(whole.num_row_groups)], read
+
+    return _data(files, "parquet", opened, target, weights, columns, dtype, memory)
 
 
 def arrow(
@@ -242,14 +307,21 @@ def arrow(
     _need_arrow()
     import pyarrow
 
-    found, groups, names = _files(files, "arrow"), [], []
-    for path in found:
-        file = pyarrow.ipc.open_file(pyarrow.memory_map(str(path)))
-        names = names or file.schema.names
-        for number in range(file.num_record_batches):
-            read = lambda names, file=file, number=number: file.get_batch(number).select(names)  # noqa: E731
-            groups.append(Group(file.get_batch(number).num_rows, read))
-    return _data(found, groups, names, target, weights, columns, dtype, memory)
+    def opened(path: Path) -> _Opened:
+        with pyarrow.memory_map(str(path)) as mapped:
+            file = pyarrow.ipc.open_file(mapped)
+            rows = [file.get_batch(number).num_rows for number in range(file.num_record_batches)]
+
+        def read(number: int, names: Sequence[str]) -> Any:
+            return pyarrow.ipc.open_file(pyarrow.memory_map(str(path))).get_batch(number).select(list(names))
+
+        return file.schema, rows, read
+
+    return _data(files, "arrow", opened, target, weights, columns, dtype, memory)
+
+
+_Opened = tuple[Any, list[int], Callable[[int, Sequence[str]], Any]]
+"""A file's schema, how many rows its groups have, and what reads columns of the group with a number."""
 
 
 def _need_arrow() -> None:
@@ -259,7 +331,11 @@ def _need_arrow() -> None:
 def _files(files: Any, ending: str) -> list[Path]:
     if isinstance(files, (str, os.PathLike)):
         folder = Path(files)
-        found = sorted(folder.glob(f"*.{ending}")) if folder.is_dir() else sorted(map(Path, glob.glob(str(files))))
+        found = (
+            sorted(folder.glob(f"*.{ending}"))
+            if folder.is_dir()
+            else sorted(map(Path, glob.glob(str(files), recursive=True)))
+        )
     else:
         found = [Path(file) for file in files]
     if not found or not all(path.is_file() for path in found):
@@ -268,39 +344,49 @@ def _files(files: Any, ending: str) -> list[Path]:
 
 
 def _data(
-    files: list[Path],
-    groups: list[Group],
-    names: Sequence[str],
+    files: Any,
+    ending: str,
+    opened: Callable[[Path], _Opened],
     target: str | Sequence[str],
     weights: str | None,
     columns: Sequence[str] | None,
     dtype: Any,
     memory: int,
 ) -> Data:
+    import pyarrow
+
     targets = [target] if isinstance(target, str) else list(target)
     others = [*targets, *([] if weights is None else [weights])]
-    inputs = [name for name in names if name not in others] if columns is None else list(columns)
-    if missing := [name for name in (*others, *inputs) if name not in names]:
-        raise ValueError(f"expected columns {', '.join(missing)}; the files have {', '.join(names)}")
-    groups = [group for group in groups if group.rows]
+    found, groups = _files(files, ending), []
+    inputs = None if columns is None else list(columns)
+    for path in found:
+        try:
+            schema, rows, read = opened(path)
+        except pyarrow.ArrowInvalid as error:
+            raise ValueError(
+                f"{path} is not a whole .{ending} file ({error}); write it again, or leave it out"
+            ) from error
+        if not any(rows):  # as is written for no results: often without types
+            continue
+        inputs = [name for name in schema.names if name not in others] if inputs is None else inputs
+        if missing := [name for name in (*others, *inputs) if name not in schema.names]:
+            raise ValueError(f"expected columns {', '.join(missing)} in {path}, which has {', '.join(schema.names)}")
+        for name in (*others, *inputs):
+            kind = schema.field(name).type
+            if not any(
+                of(kind) for of in (pyarrow.types.is_integer, pyarrow.types.is_floating, pyarrow.types.is_boolean)
+            ):
+                raise TypeError(
+                    f"expected numbers in column {name}, got {kind} in {path}; encode it first, or leave it out"
+                )
+        groups += [Group(path, n, functools.partial(read, number)) for number, n in enumerate(rows) if n]
     if not groups or not inputs:
         raise ValueError(f"expected rows and at least one column of inputs, got {len(groups)} groups of {inputs}")
-    tables = [group.read(others) for group in groups]
-    short = {name: np.concatenate([_numbers(table.column(name), name) for table in tables]) for name in others}
-    y = np.stack([short[name] for name in targets], axis=1)
+    short = [np.concatenate(parts) for parts in zip(*(group.columns(others) for group in groups), strict=True)]
+    y = np.stack(short[: len(targets)], axis=1)
     labels = len(targets) == 1 and np.issubdtype(y.dtype, np.integer)
     return Data(
-        Grouped(files, groups, inputs, dtype, memory),
+        Grouped(found, groups, inputs, dtype, memory),
         y[:, 0] if labels else y.astype(dtype),
-        None if weights is None else short[weights],
+        None if weights is None else short[-1],
     )
-
-
-def _numbers(column: Any, name: str) -> np.ndarray:
-    """One of Arrow's columns as numbers."""
-    if column.null_count:
-        raise ValueError(f"column {name} has {column.null_count} gaps; fill them, or leave the column or the rows out")
-    values = column.to_numpy() if hasattr(column, "chunks") else column.to_numpy(zero_copy_only=False)
-    if values.dtype.kind not in "iufb":
-        raise TypeError(f"expected numbers in column {name}, got {column.type}; encode it first, or leave it out")
-    return values

@@ -1,6 +1,8 @@
 """Examples on disk: the rows as they were written, in an order that is a function of key and epoch, for training."""
 
 import functools
+import os
+import resource
 
 import jax
 import numpy as np
@@ -69,15 +71,23 @@ def test_an_order_takes_some_groups_at_a_time(files):
     order = RNG.permutation(N)
     mixed = read.shuffled(order)
     np.testing.assert_array_equal(np.sort(mixed), np.arange(N))
-    windows = (mixed // GROUP).reshape(4, 30)  # of three groups, as one more is being read
-    assert [len(set(window)) for window in windows] == [3, 3, 3, 3]
-    assert len({tuple(sorted(set(window))) for window in windows}) == 4
-    assert any(np.any(np.diff(window) != 0) for window in windows)
+    group = mixed // GROUP
+    first, last = (np.array([some(np.flatnonzero(group == number)) for number in range(12)]) for some in (min, max))
+    begun = [((first <= place) & (place <= last)).sum() for place in range(N)]
+    assert max(begun) == 3  # as one more is being read
+    assert np.mean(np.diff(group) != 0) > 0.5  # of three groups in turn, two thirds
+    # A group's rows are spread over its time, in the order that was given.
+    at = np.argsort(order)
+    assert all(np.all(np.diff(at[mixed[group == number]]) > 0) for number in range(12))
+    assert np.median(last - first) > 20
+    np.testing.assert_array_equal(labelled(files).x.shuffled(order), order)  # there is room for all
     np.testing.assert_array_equal(read.shuffled(order[:0]), order[:0])
     some = order[:50]
     np.testing.assert_array_equal(np.sort(read.shuffled(some)), np.sort(some))
     read[mixed]
-    assert len(read._read) <= 4
+    assert len(read._there) == 4
+    assert read._memory is not None
+    assert read._memory.shape == (4 * GROUP, 3)
 
 
 def test_training_is_that_on_the_same_rows_in_memory(files):
@@ -103,9 +113,9 @@ def test_every_row_comes_once_an_epoch_on_any_number_of_devices(files, monkeypat
         taken.append(np.ravel(numbers))
         return original(self, numbers)
 
-    few = {"memory": 3 * GROUP * 3 * 4}
-    plain = train(labelled(files, **few).x, LABELS, epochs=2, rows_on_device=240)
-    read = labelled(files, **few)
+    few = 3 * GROUP * 3 * 4
+    plain = train(labelled(files, memory=few).x, LABELS, epochs=2, rows_on_device=240)
+    read = labelled(files, memory=few)
     monkeypatch.setattr(data.Grouped, "__getitem__", counted)
     taken.clear()
     divided = train(read.x, LABELS, epochs=2, rows_on_device=240, devices=jax.devices())
@@ -162,19 +172,81 @@ def test_standardization_in_one_pass(scale, monkeypatch):
 def test_what_it_refuses(files, tmp_path):
     for call, told in (
         (lambda: labelled(tmp_path / "none"), "expected .parquet files, but there are none at"),
-        (lambda: labelled(files, target="who"), "expected columns who; the files have a, b, label"),
+        (lambda: labelled(files, target="who"), "expected columns who in .*0.parquet, which has a, b, label"),
         (lambda: fit(mlp([3, 1]), Gaussian(), labelled(files).x, V[:, None], key=jax.random.key(0), batch_size=None),
-         "for mini-batches"),
+         "taken in mini-batches"),
     ):  # fmt: skip
         with typechecker.off(), pytest.raises(ValueError, match=told):
             call()
-    strange = pa.table({"a": pa.array([1.0, None]), "s": ["x", "y"], "y": [0, 1]})
-    pq.write_table(strange, tmp_path / "strange.parquet")
-    with pytest.raises(ValueError, match="column a has 1 gaps; fill them"):
-        data.parquet(tmp_path / "strange.parquet", target="y", columns=["a"]).x[np.array([0])]
-    with pytest.raises(TypeError, match="numbers in column s, got string; encode it first"):
-        data.parquet(tmp_path / "strange.parquet", target="y", columns=["s"]).x[np.array([0])]
     assert jnn.data is data
+
+
+SECOND_FILES = {
+    "other columns": (TABLE.drop_columns("b"), ValueError, "expected columns b in .*2.parquet, which has a, label, c"),
+    "strings": (TABLE.set_column(0, "a", pa.array(["?"] * N)), TypeError, "column a, got string in .*2.parquet"),
+    "a time": (TABLE.set_column(1, "b", pa.array(np.zeros(N, "M8[s]"))), TypeError, "column b, got timestamp"),
+    "gaps": (TABLE.set_column(0, "a", pa.array([None] * 5 + [1.0] * (N - 5))), ValueError,
+             "column a has 5 gaps in 120 rows of .*2.parquet; fill them"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("table", "kind", "told"), SECOND_FILES.values(), ids=SECOND_FILES)
+def test_a_file_unlike_the_others_is_named(table, kind, told, files):
+    pq.write_table(table, files / "2.parquet")
+    with pytest.raises(kind, match=told):
+        labelled(files).x[np.array([N])]
+
+
+@pytest.mark.parametrize("content", [b"", b"no table at all"])
+def test_a_file_that_is_none_is_named(content, files):
+    (files / "2.parquet").write_bytes(content)
+    with pytest.raises(ValueError, match=r"2.parquet is not a whole .parquet file .*; write it again, or leave it out"):
+        labelled(files)
+
+
+def test_files_may_be_many_differ_in_order_and_be_without_rows(files):
+    """More than can be open at once; the first, as Spark and pandas write it for no rows, without types."""
+    pq.write_table(pa.table({name: pa.nulls(0) for name in TABLE.column_names}), files / "-.parquet")
+    pq.write_table(TABLE.select(TABLE.column_names[::-1]), files / "2.parquet")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    opened = len(os.listdir("/proc/self/fd"))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 3, hard))
+        read = labelled([files / "-.parquet", *[files / "2.parquet"] * 50])
+        np.testing.assert_array_equal(np.asarray(read.x), np.tile(X, (50, 1)))
+        np.testing.assert_array_equal(read.y, np.tile(LABELS, 50))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_drive_that_vanishes_is_told_and_training_goes_on_when_it_is_back(files, tmp_path):
+    """In the same process, too: what had no time to be read has taken nobody's place in memory."""
+    kept, few = Checkpoints(tmp_path / "run", seconds=0), 3 * GROUP * 3 * 4
+    whole, read = train(labelled(files, memory=few).x, LABELS), labelled(files, memory=few)
+
+    def vanish(seen):
+        if seen.epoch == 1:
+            (files / "1.parquet").rename(tmp_path / "away")
+
+    with pytest.raises(OSError, match=r"1.parquet cannot be read any more"):
+        train(read.x, LABELS, checkpoint=kept, callback=vanish)
+    (tmp_path / "away").rename(files / "1.parquet")
+    assert_equal(train(read.x, LABELS, checkpoint=kept), whole)
+    np.testing.assert_array_equal(np.asarray(read.x), X)
+
+
+def test_a_group_is_read_once_an_epoch(files, monkeypatch):
+    """Though blocks reach from some groups into the next ones; those to validate on, once more."""
+    read = labelled(files, memory=4 * GROUP * 3 * 4).x
+    taken, original = [], data.Group.columns
+    monkeypatch.setattr(data.Group, "columns", lambda group, names: taken.append(group) or original(group, names))
+    numbers = read.shuffled(RNG.permutation(N))
+    for some in np.array_split(numbers, 7):
+        read[some]
+    assert len(taken) == N // GROUP
+    train(read, LABELS, epochs=1, validation=0.5)
+    # Looked at once; then twelve for training, less those that are there yet, and twelve for validation.
+    assert len(taken) <= 4 * N // GROUP
 
 
 def test_transformed_rows_are_known_by_the_files_and_the_transform(files, monkeypatch):

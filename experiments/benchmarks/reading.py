@@ -9,7 +9,8 @@
   machine disturbs least.
 - memory: a process trains on a file four times as large as its limit, which the system enforces (RLIMIT_DATA: memory of
   the process's own; pages of a mapped file can be taken back at any time).
-- speed: training from disk beside training from memory, seconds an epoch.
+- speed: training from disk beside training from memory, and beside the reader alone: in wall time, and in processor
+  time, which bounds what two cores that are busy can do of both.
 - interruptions: the reader stops at 100 random places, another one goes on there: the same mini-batches, bit for bit;
   each epoch is a permutation.
 - checkpoints: a training with one at every visit and one without, in turn; what that makes of one a minute.
@@ -31,6 +32,7 @@ import jax
 import numpy as np
 
 import jnn
+from experiments.benchmarks.machine import cores
 from experiments.benchmarks.timing import in_turn, quartiles
 from jnn.training.program import Examples, Program
 from jnn.training.splitting import shuffled
@@ -99,15 +101,17 @@ def seconds(run: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def both(run: Callable[[], Any]) -> tuple[float, float]:
+    """Seconds, and seconds of processor time."""
+    start = time.process_time()
+    return seconds(run), time.process_time() - start
+
+
 def rows(folder: Path, rounds: int) -> None:
     """Thousand rows a second."""
     import pyarrow.parquet
 
     whole, key = np.load(folder / "x.npy"), jax.random.key(0)
-
-    def both(run: Callable[[], Any]) -> tuple[float, float]:
-        start = time.process_time()
-        return seconds(run), time.process_time() - start
 
     def read(x: Any, y: Any) -> Callable[[int], tuple[float, float]]:
         return lambda seed: both(lambda: [b[0, 0] for b in batches(x, y, in_order(x, key, seed))])
@@ -173,27 +177,41 @@ def speed(folder: Path, rounds: int) -> None:
 
 
 def one_speed(folder: Path, rounds: int, hidden: tuple[int, ...]) -> None:
-    epochs = 3
+    """From memory, from disk, and the reader alone: what keeps the cores busy in both cannot be had at once."""
+    epochs, key = 3, jax.random.key(1)
     whole = tuple(np.load(folder / f"{name}.npy") for name in "xy")
     given: dict[str, tuple[Any, Any, dict[str, Any]]] = {"memory": (*whole, {})}
     given |= {way: (*opened(folder, way), {"rows_on_device": 65_536}) for way in WAYS}
 
-    def epoch(x: Any, y: Any, more: dict[str, Any]) -> Callable[[int], float]:
-        def run(seed: int) -> float:
-            once, more_often = (seconds(lambda n=n: train(x, y, n, hidden=hidden, **more)) for n in (1, 1 + epochs))
-            return (more_often - once) / epochs
+    def epoch(x: Any, y: Any, more: dict[str, Any]) -> Callable[[int], np.ndarray]:
+        def run(seed: int) -> np.ndarray:
+            once, often = (np.array(both(lambda n=n: train(x, y, n, hidden=hidden, **more))) for n in (1, 1 + epochs))
+            return (often - once) / epochs
 
         return run
 
+    def read(x: Any, y: Any) -> Callable[[int], np.ndarray]:
+        return lambda seed: np.array(both(lambda: [b[0, 0] for b in batches(x, y, in_order(x, key, seed))]))
+
     contestants = {name: epoch(*each) for name, each in given.items()}
+    contestants |= {f"{way} alone": read(*given[way][:2]) for way in WAYS}
     for run in contestants.values():
         run(0)  # compiles
     took = in_turn(contestants, rounds, _failed, ArithmeticError)
-    for way, found in took.items():
-        shares = quartiles([ours / theirs for ours, theirs in zip(took["memory"], found, strict=True)])
-        label = f"{way}, {'-'.join(map(str, hidden))}"
-        print(f"speed          {label:24} {quartiles(found).median:8.3f} s an epoch, {100 * shares.median:.0f} % of "
-              f"the speed from memory ({100 * shares.low:.0f} to {100 * shares.high:.0f})", flush=True)  # fmt: skip
+    middle = {name: np.median(np.stack(found), axis=0) for name, found in took.items()}
+    in_memory, used = middle["memory"]
+    print(f"speed          {'-'.join(map(str, hidden))} from memory: {in_memory:.3f} s an epoch, {used:.3f} s of "
+          f"processor time on {cores()} cores")  # fmt: skip
+    for way in WAYS:
+        shares = quartiles([ours[0] / theirs[0] for ours, theirs in zip(took["memory"], took[way], strict=True)])
+        (alone, reading), work = middle[f"{way} alone"], middle[way][1]
+        most = in_memory / max(in_memory, alone, (used + reading) / cores())
+        print(f"speed          {way:24} {100 * shares.median:.0f} % of the speed from memory ({100 * shares.low:.0f} "
+              f"to {100 * shares.high:.0f}), {100 * used / work:.0f} % by processor time; the reader alone {alone:.3f} "
+              f"s, {reading:.3f} of processor time, so at most {100 * most:.0f} %", flush=True)  # fmt: skip
+        rows = len(whole[1])
+        print(f"               80 % of busy cores from {4e6 * reading / rows:.1f} µs of processor time a row on (here "
+              f"{1e6 * used / rows:.1f})", flush=True)  # fmt: skip
 
 
 def interruptions(folder: Path) -> None:

@@ -44,7 +44,7 @@ TESTS = {
     "training/splitting.py": f"{TRAINING}/test_splitting.py",
     "training/stopping.py": f"{TRAINING}/test_stopping.py",
     "training/structure.py": f"{TRAINING}/test_fit_compiled.py {FIT}",
-    "training/dividing.py": f"{TRAINING}/test_dividing.py",
+    "training/dividing.py": f"{TRAINING}/test_dividing.py {TRAINING}/test_hosts.py",
     "training/streaming.py": f"{TRAINING}/test_streaming.py",
     "training/visiting.py": f"{TRAINING}/test_visiting.py",
     "ensembles/ensemble.py": f"{ENSEMBLES}/test_fit.py",
@@ -128,7 +128,7 @@ PLANTED: dict[str, list[tuple[str, str]]] = {
             "counts = there.astype(program.dtype) if weights is None",
             "counts = jnp.ones_like(there, program.dtype) if weights is None",
         ),
-        ('            "weight_decay": gamma,', '            "weight_decay": 0.0,'),
+        ("matrix += jnp.diag(ravel_pytree(self._decayed(", "matrix += 0 * jnp.diag(ravel_pytree(self._decayed("),
         (
             "counts = jnp.where(places(division, size) < present, scale, 0).astype(program.dtype)",
             "counts = jnp.full(size, scale).astype(program.dtype)",
@@ -164,6 +164,11 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
         "train",
         "restarts > 1 → restarts >= 1",
     ): "where the search for the decay of a single network begins; it ends where the evidence is largest",
+    (
+        "training/program.py",
+        "take.step",
+        "_select(present > 0, after, before) if program.ragged else after → _select(present > 0, after, before)",
+    ): "where members have equally many mini-batches, each has examples: the choice costs time alone",
     ("training/stopping.py", "StoppingRule", "False → True"): "a gradient's norm that no rule reads costs time alone",
     ("laplace.py", "train", "3 → 2"): "where the search for the decays begins",
     (
@@ -173,8 +178,16 @@ EQUIVALENT: dict[tuple[str, str, str], str] = {
     ): "a draw's part along each eigenvector changes its sign, which its distribution does not see",
     ("networks/sweep.py", "_shape", "*"): "which shape of a step is taken changes the speed alone",
     ("networks/sweep.py", "_shape.cost", "*"): "which shape of a step is taken changes the speed alone",
-    ("training/structure.py", "rounded_up", "count - 1 → 1 - count"): "an integer's bit_length is that of its magnitude",
-    ("transforms.py", "_root", "2 → 1"): "any bound does whose square is finite, and ratio² beside 1 is all that counts",
+    (
+        "training/structure.py",
+        "rounded_up",
+        "count - 1 → 1 - count",
+    ): "an integer's bit_length is that of its magnitude",
+    (
+        "transforms.py",
+        "_root",
+        "2 → 1",
+    ): "any bound does whose square is finite, and ratio² beside 1 is all that counts",
     (
         "networks/sweep.py",
         "Sweep.backward",

@@ -23,7 +23,8 @@ import jnn
 from experiments.benchmarks.machine import cores, processor
 
 NETWORKS = {"64-100-10": jnn.mlp([64, 100, 10]), "784-512-512-10": jnn.mlp([784, 512, 512, 10])}
-BATCHES = {"64-100-10": (64, 1024), "784-512-512-10": (32, 256)}
+BATCHES = {"64-100-10": (8, 1024), "784-512-512-10": (8, 256)}
+"""The first is a row for each device: what a step takes beside the products."""
 SIZES = (1_000, 30_000, 1_000_000)
 """Numbers in the vectors that are added up."""
 BYTES = 4
@@ -33,14 +34,11 @@ LATENCY, BANDWIDTH = 10e-6, 12.5e9
 
 @dataclass(frozen=True)
 class Step:
-    """Seconds of a step on one device: fixed + rows × each."""
+    """Seconds of a step: fixed + rows × each; among several, `divided` + rows × each + the reduction."""
 
     fixed: float
     each: float
-
-    def on(self, batch: int, devices: int, cores: int, reduction: float) -> float:
-        """The formula where devices share cores, which one keeps busy as well: nothing is won."""
-        return self.fixed * max(1.0, devices / cores) + batch * self.each + reduction
+    divided: float
 
 
 def reduced(hosts: Any, weights: int) -> Any:
@@ -100,7 +98,7 @@ def measured(quick: bool) -> dict[str, Any]:
         steps = {
             f"{name} {batch}": step(name, batch, devices, 20 if quick else 200 if name == "64-100-10" else 40)
             for name, batches in BATCHES.items()
-            for batch in (batches if count == 1 else batches[-1:])
+            for batch in batches
         }
         found[str(count)] = {"reductions": sizes, "steps": steps}
     return found
@@ -135,22 +133,26 @@ def tell_here(found: dict[str, dict[str, Any]]) -> dict[str, Step]:
             times = [values["reductions"][str(size)] for size in SIZES]
             bandwidth = BYTES * (SIZES[-1] - SIZES[0]) / (times[-1] - times[0]) / 1e9
             print(f"{where:26}" + "".join(f"{1e6 * t:12.0f}" for t in times) + f"   {bandwidth:.2f} GB/s")
-    one, steps = found["1 devices"]["steps"], {}
+    alone, two, steps = found["1 devices"], found["2 devices"], {}
+    one = alone["steps"]
     for name, (few, many) in BATCHES.items():
+        weights = NETWORKS[name].weight_count
+
+        def adding(values: dict[str, Any], weights: int = weights) -> float:
+            times = [values["reductions"].get(str(size), 0.0) for size in SIZES]  # none of one device
+            return float(np.interp(weights, [float(size) for size in SIZES], times))
+
         each = (one[f"{name} {many}"] - one[f"{name} {few}"]) / (many - few)
-        steps[name] = Step(max(0.0, one[f"{name} {few}"] - few * each), each)
-        rate = 6 * NETWORKS[name].weight_count / each / 1e9
-        print(f"\nA step of {name} on one device: {1e6 * steps[name].fixed:.0f} µs + {1e6 * each:.2f} µs a row: "
-              f"{rate:.1f} GFLOP/s")  # fmt: skip
-        print(f"{'mini-batch of ' + str(many):26}{'measured':>12}{'formula':>12}   µs a step; of it reduction")
+        fixed, divided = (values["steps"][f"{name} {few}"] - few * each - adding(values) for values in (alone, two))
+        steps[name] = Step(max(0.0, fixed), each, max(0.0, fixed, divided))
+        print(f"\nA step of {name} on one device: {1e6 * fixed:.0f} µs + {1e6 * each:.2f} µs a row: "
+              f"{6e-9 * weights / each:.1f} GFLOP/s")  # fmt: skip
+        print(f"{'mini-batch of ' + str(many):26}{'measured':>12}{'formula':>12}   µs a step: {few} rows, the "
+              "others, as on one device; and of it the reduction")  # fmt: skip
         for where, values in found.items():
-            count, weights = int(where.split()[0]), NETWORKS[name].weight_count
-            sizes = [float(size) for size in SIZES]
-            times = [values["reductions"].get(str(size), 0.0) for size in SIZES]
-            adding = float(np.interp(weights, sizes, times))
-            formula = steps[name].on(many, count, cores(), adding)
-            took = values["steps"][f"{name} {many}"]
-            print(f"{where:26}{1e6 * took:12.0f}{1e6 * formula:12.0f}   {1e6 * adding:.0f}")
+            own, took = (values["steps"][f"{name} {batch}"] for batch in (few, many))
+            print(f"{where:26}{1e6 * took:12.0f}{1e6 * (own + (many - few) * each):12.0f}   {1e6 * own:.0f} + "
+                  f"{1e6 * (many - few) * each:.0f}; {1e6 * adding(values):.0f}")  # fmt: skip
     return steps
 
 
@@ -165,9 +167,10 @@ def tell_many_hosts(steps: dict[str, Step], rng: np.random.Generator) -> None:
             for spread in (0.0, 0.1):
                 # Everyone waits for the slowest: σ of the logarithm of the time that the same work takes.
                 slowest = np.array([np.exp(rng.normal(0, spread, (200, h))).max(axis=1).mean() for h in hosts])
-                took = (one.fixed + batch * one.each / np.minimum(hosts, batch)) * slowest + reduced(hosts, weights)
+                fixed = np.where(hosts > 1, one.divided, one.fixed)
+                took = (fixed + batch * one.each / np.minimum(hosts, batch)) * slowest + reduced(hosts, weights)
                 many = np.arange(1, batch + 1)
-                plain = one.fixed + batch * one.each / many + reduced(many, weights)
+                plain = np.where(many > 1, one.divided, one.fixed) + batch * one.each / many + reduced(many, weights)
                 lost = np.flatnonzero(plain[0] / plain < many / 2)
                 half = f"{many[lost[0]]:,}" if len(lost) else "-"
                 label = f"{name} {batch:,}" if spread == 0 else "   10 % spread"

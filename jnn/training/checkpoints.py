@@ -64,7 +64,9 @@ class Run:
     def __init__(self, where: Checkpoints | None, problem: Mapping[str, str], writer: Any) -> None:
         self._where, self._problem, self._writer = where, dict(problem), writer
         self._written = time.monotonic()
-        self._pending: Any = None
+        self._pending: tuple[int, Any] | None = None
+        newest = None if writer is None else writer.latest
+        self._whole = 0 if newest is None else newest.step  # the number of the newest that is known to be whole
 
     @property
     def wanted(self) -> bool:
@@ -82,9 +84,9 @@ class Run:
             ValueError: if it is one of another problem.
             CheckpointError: if it cannot be read.
         """
-        if self._where is None or self._writer.latest is None:
+        if self._where is None or not self._whole:
             return None
-        number = self._writer.latest.step
+        number = self._whole
         problem = self._read(number, lambda: self._writer.metadata(number).custom_metadata or {})
         if told := differences(problem, self._problem):
             raise ValueError(
@@ -111,17 +113,15 @@ class Run:
         """
         if self._where is None:
             return
-        before = self._writer.latest
         try:
             self._finish()
-            number = 1 if self._writer.latest is None else self._writer.latest.step + 1
-            leaves = {"leaves": dict(_leaves(tree))}
-            self._pending = self._writer.save_async(number, leaves, custom_metadata=self._problem)
+            number, leaves = self._whole + 1, {"leaves": dict(_leaves(tree))}
+            self._pending = number, self._writer.save_async(number, leaves, custom_metadata=self._problem)
             if last:
                 self._finish()
         except Exception as error:
             self._pending = None
-            good = "there is none before it" if before is None else f"the last good one is number {before.step}"
+            good = f"the last good one is number {self._whole}" if self._whole else "there is none before it"
             raise CheckpointError(
                 f"a checkpoint could not be written to {self._where.folder} ({_short(error)}); {good}. Make room, or "
                 "mend what is wrong there, and call again with the same arguments to go on"
@@ -130,9 +130,10 @@ class Run:
 
     def _finish(self) -> None:
         """Wait for the one that is being written."""
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
+        if self._pending is not None:
+            number, writing = self._pending
+            writing.result()
+            self._whole, self._pending = number, None
 
 
 @contextlib.contextmanager

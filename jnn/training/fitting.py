@@ -153,9 +153,10 @@ def fit(
         x, y, weights, validation, params = dividing.gathered(given, division, alone).values()
         problem = check_problem(network, likelihood, Examples(x, y, weights), validation, params, on_host)
         chosen = checked(settings, network, validation is not None, several=False)
-        if takes_curvature(chosen["optimizer"]) and (on_host or division is not None):
+        if takes_curvature(chosen["optimizer"]) and on_host:
             raise ValueError(
-                "levenberg_marquardt needs all examples on one device: leave rows_on_device and devices out"
+                "levenberg_marquardt takes all examples in every step: leave rows_on_device out, and bring inputs that "
+                "lie on disk into memory, x = np.asarray(x); devices= divides them"
             )
         warn_of_thresholds(network, stacklevel=3)
         program, shared = lay_out(problem, chosen, on_host=on_host, division=division)

@@ -468,7 +468,9 @@ class _GaussNewton(NamedTuple):
 
     def matrix(self, params: Params) -> Float[Array, "P P"]:
         """G + γ; rows of weights that a narrower network does not have are 0."""
-        matrix = curvature.gauss_newton(**self._arguments)(params, self.examples.x, self.examples.weights)
+        g = curvature.gauss_newton(self.program.network, self.program.likelihood, reduction="sum")
+        matrix = summed(self.program.division, lambda part: g(params, part.x, part.weights), self.examples)
+        matrix += jnp.diag(ravel_pytree(self._decayed(jax.tree.map(jnp.ones_like, params)))[0])
         if self.member.present is None:
             return matrix
         there = ravel_pytree(self.member.present)[0]
@@ -478,23 +480,17 @@ class _GaussNewton(NamedTuple):
         """(G + γ) v."""
         present = self.member.present
         there = v if present is None else jax.tree.map(jnp.multiply, v, present)
-        product = curvature.gauss_newton_vector_product(**self._arguments)
-        found = product(params, there, self.examples.x, self.examples.weights)
+        g = curvature.gauss_newton_vector_product(self.program.network, self.program.likelihood, reduction="sum")
+        found = summed(self.program.division, lambda part: g(params, there, part.x, part.weights), self.examples)
+        found = jax.tree.map(jnp.add, found, self._decayed(there))
         return found if present is None else jax.tree.map(jnp.multiply, found, present)
 
-    @property
-    def _arguments(self) -> dict[str, Any]:
-        program = self.program
-        gamma, mask = 0.0, None
-        if program.decays:
-            gamma, mask = _decay(program, self.shared, self.member, self.total)
-        return {
-            "network": program.network,
-            "likelihood": program.likelihood,
-            "reduction": "sum",
-            "weight_decay": gamma,
-            "mask": mask,
-        }
+    def _decayed(self, v: Params) -> Params:
+        """γ v, 0 where a weight does not decay."""
+        if not self.program.decays:
+            return jax.tree.map(jnp.zeros_like, v)
+        gamma, mask = _decay(self.program, self.shared, self.member, self.total)
+        return jax.tree.map(lambda w: gamma.astype(w.dtype) * w, objectives.penalty_gradient(v, mask))
 
 
 def is_due(program: Program, shared: Shared, state: State) -> Bool[Array, ""] | bool:

@@ -1,14 +1,16 @@
 """Training on examples that stay on the host: data larger than the device's memory, or memory-mapped files.
 
 The steps are those of `jnn.training.program`, in the same order. An epoch is a loop of the host over blocks of
-mini-batches: while the device works on one, the host gathers the next and sends it.
+mini-batches: while the device works on one, the host reads the next. Which that is, is known before: the order of an
+epoch is a function of the key and the epoch alone, so while the last block of an epoch is worked on, the first to
+validate on is read, and during the last of those the first of the next epoch.
 """
 
 import functools
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +25,8 @@ from jnn.training.packing import Packing, packing
 from jnn.training.problem import Problem
 from jnn.training.program import Block, Examples, Member, Pass, Program, Risk, Shared, State
 from jnn.training.structure import LEAST_VALIDATED, restored, rounded_up
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +45,11 @@ class Source:
             ValueError: unless there are mini-batches, and room for two of them.
         """
         if batch_size is None or batch_size >= problem.count:
-            raise ValueError("rows_on_device is for mini-batches: expected a batch_size below the number of examples")
+            raise ValueError(
+                f"examples that stay on the host are taken in mini-batches: expected a batch_size below the "
+                f"{problem.count} examples, got {batch_size}; leave rows_on_device out, and bring inputs that lie on "
+                "disk into memory, x = np.asarray(x)"
+            )
         if rows_on_device < 2 * batch_size:
             raise ValueError(
                 f"expected rows_on_device of at least two mini-batches, {2 * batch_size}: one to work on and one to "
@@ -72,16 +80,31 @@ class Source:
         own = None if weights is None else sent(weights, self.dtype)
         return Examples(sent(x, self.dtype), sent(y, y.dtype), own)
 
+    def firsts(self, program: Program, count: int, begin: int = 0) -> range:
+        """Of `count` examples, the numbers of the mini-batches that blocks begin with, from one on."""
+        assert program.batch_size is not None
+        return range(begin, -(-count // program.batch_size), self.half // program.batch_size)
+
     def blocks(self, program: Program, order: np.ndarray, begin: int = 0) -> Iterator[Block]:
         """An epoch's mini-batches from one on, as many at a time as may be sent."""
-        size, count = program.batch_size, np.asarray(len(order), int)
+        size, count, firsts = program.batch_size, np.asarray(len(order), int), self.firsts(program, len(order), begin)
         assert size is not None
-        steps, each = -(-len(order) // size), self.half // size
-        for first in range(begin, steps, each):
-            some = order[first * size : (first + each) * size]
-            numbers = np.pad(some, (0, each * size - len(some)), mode="edge").reshape(each, size)
-            where = np.asarray(first, int), np.asarray(min(each, steps - first), int)
-            yield Block(self.rows(program, numbers), None, *where, count)
+        for first in firsts:
+            some = order[first * size : (first + firsts.step) * size]
+            numbers = np.pad(some, (0, firsts.step * size - len(some)), mode="edge").reshape(-1, size)
+            yield Block(self.rows(program, numbers), None, np.asarray(first), np.asarray(-(-len(some) // size)), count)
+
+    def validated_at_once(self, count: int) -> int:
+        """Of `count` examples to validate on, how many a block has."""
+        return min(self.half, rounded_up(count, least=LEAST_VALIDATED))
+
+    def validation_blocks(self, program: Program, numbers: np.ndarray) -> Iterator[Block]:
+        """The examples to validate on, in the order of their numbers, each block as one mini-batch."""
+        size, one = self.validated_at_once(len(numbers)), np.asarray(1)
+        for first in range(0, len(numbers), size):
+            some = np.sort(numbers)[first : first + size]
+            whole = np.pad(some, (0, size - len(some)), mode="edge")[None]
+            yield Block(self.rows(program, whole), None, one, one, np.asarray(len(some)))
 
 
 class Within(NamedTuple):
@@ -89,6 +112,24 @@ class Within(NamedTuple):
 
     carried: Pass
     step: Any
+
+
+class _Ahead:
+    """Blocks to be worked on one after another; while the device does, the next is read."""
+
+    def __init__(self, blocks: Iterator[Block]) -> None:
+        self._blocks = blocks
+        self._read: Block | None = None
+        self._before: Any = None
+
+    def worked_on(self, work: Callable[[Block], T]) -> T:
+        """What comes of the next block, which the device may not have done yet."""
+        block, self._read = self._read or next(self._blocks), None
+        done = work(block)
+        del block
+        jax.block_until_ready(self._before)  # so there are two: the block that is worked on, and the one that is read
+        self._before, self._read = done, next(self._blocks, None)
+        return done
 
 
 class Run:
@@ -103,6 +144,7 @@ class Run:
         self._source, self._program, self._shared, self._member = source, program, shared, member
         self.within: Within | None = None
         self.visit: Callable[[State, Within], bool] = lambda state, within: False
+        self._ahead: _Ahead | None = None  # the blocks from where this is now
 
     def begun(self, state: State) -> Within:
         """Where it was left, or the start of the epoch after this state."""
@@ -111,35 +153,69 @@ class Run:
         return Within(_begin(self._program, self._member, state), np.zeros((), int))
 
     def __call__(self, state: State, until: Any) -> State:
-        """The state at the epoch `until`, or where a rule or a visit stops it."""
+        """The state at the epoch `until`, or where a rule or a visit stops it; each call goes on from the last."""
         source, program, shared, member = self._source, self._program, self._shared, self._member
-        count = int(shared.count) if state.rows is None else int(state.rows.count)
-        rows = np.arange(count) if state.rows is None else state.rows.numbers()
+        rows = None if state.rows is None else state.rows.numbers()
+        count, weights = int(shared.count) if rows is None else len(rows), source.examples.weights
+        if weights is not None and rows is not None:
+            weights = weights[rows]
         wide = jnp.promote_types(program.dtype, jnp.float32)
-        weights = source.examples.weights
-        total = jnp.asarray(count if weights is None else weights[rows].sum(dtype=np.float64), wide)
+        total = jnp.asarray(count if weights is None else weights.sum(dtype=np.float64), wide)
         if program.division is not None:
             total = program.division.everywhere(total)
-        places = int(shared.examples.x.shape[0]) if state.rows is None else len(state.rows.index)
         while bool(programs.running(shared, state)) and int(state.epoch) < int(until):
-            order = rows[np.asarray(_order(program, state, places, count))[:count]]
-            if program.shuffle and isinstance(source.examples.x, OnDisk):
-                order = source.examples.x.shuffled(order)
-            done, first = self.begun(state)
+            done, step = self.begun(state)
             self.within = None
-            for block in source.blocks(program, order, int(first)):
-                before, done = done, _take(program, shared, member, total, done, block)
-                jax.block_until_ready(before.error)  # else the host would send blocks faster than they are worked on
-                place = Within(done, block.first + block.steps)
-                if self.visit(state, place):
-                    self.within = place
+            if self._ahead is None:
+                self._ahead = _Ahead(self._blocks(state, int(step)))
+            for _ in source.firsts(program, count, int(step)):
+                done, step = self._ahead.worked_on(functools.partial(self._taken, total, done))
+                if self.visit(state, Within(done, step)):
+                    self.within = Within(done, step)
                     return state
             due = programs.is_due(program, shared, state)
-            risk = np.zeros((), program.dtype)
-            if bool(due):
-                risk = _validated(source, program, shared, member, state, done)
+            risk = self._validated(state, done) if bool(due) else np.zeros((), program.dtype)
             state = _end(program, shared, member, state, done, total, due, risk)
         return state
+
+    def _blocks(self, state: State, begin: int) -> Iterator[Block]:
+        """All that is read from a place in an epoch on, to train and to validate, should no rule stop the training."""
+        source, program, shared = self._source, self._program, self._shared
+        x, rows, count, places = source.examples.x, None, int(shared.count), len(shared.examples.x)
+        if state.rows is not None:
+            rows, places = state.rows.numbers(), len(state.rows.index)
+            count = len(rows)
+        held_out = None if state.held_out is None else np.sort(state.held_out.numbers())
+
+        def ordered(epoch: int) -> Array:
+            return _order(program, state._replace(epoch=np.asarray(epoch)), places, count)
+
+        first, last = int(state.epoch), int(shared.epochs)
+        following = ordered(first)
+        for epoch in range(first, last):
+            order = np.asarray(following)[:count]
+            if epoch + 1 < last:
+                following = ordered(epoch + 1)  # before the device gets other work, to be known when that is in work
+            order = order if rows is None else rows[order]
+            order = x.shuffled(order) if program.shuffle and isinstance(x, OnDisk) else order
+            yield from source.blocks(program, order, begin if epoch == first else 0)
+            if held_out is not None and (epoch + 1) % int(shared.validate_every) == 0:
+                yield from source.validation_blocks(program, held_out)
+
+    def _taken(self, total: Array, before: Pass, block: Block) -> Within:
+        return Within(_take(self._program, self._shared, self._member, total, before, block), block.first + block.steps)
+
+    def _validated(self, state: State, done: Pass) -> Array:
+        """Σ_n v_n (−ln p) / Σ_n v_n over the validation examples, block by block."""
+        risk = functools.partial(_risk, self._program, self._shared, self._member, done.params)
+        if state.held_out is None:
+            error, total = risk(None)
+        else:
+            assert self._ahead is not None
+            count = len(state.held_out.numbers())
+            found = [self._ahead.worked_on(risk) for _ in range(0, count, self._source.validated_at_once(count))]
+            error, total = (functools.reduce(operator.add, values) for values in zip(*found, strict=True))
+        return (error / total).astype(self._program.dtype)
 
 
 def _packing(program: Program, member: Member) -> Packing:
@@ -176,27 +252,10 @@ def _end(
     return programs.unpack(packed, programs.end(program, shared, member, before, done, total, due, risk))
 
 
-def _validated(source: Source, program: Program, shared: Shared, member: Member, state: State, done: Pass) -> Array:
-    """Σ_n v_n (−ln p) / Σ_n v_n over the validation examples, block by block."""
-    if shared.validation is not None:
-        found = [_risk(program, shared, member, done.params, None, None)]
-    else:
-        assert state.held_out is not None
-        numbers = state.held_out.numbers()
-        size = min(source.half, rounded_up(len(numbers), least=LEAST_VALIDATED))
-        found = []
-        for first in range(0, len(numbers), size):
-            some = numbers[first : first + size]
-            whole = np.pad(some, (0, size - len(some)), mode="edge")[None]
-            examples = source.rows(program, whole)
-            found.append(_risk(program, shared, member, done.params, examples, np.asarray(len(some), int)))
-    error, total = (functools.reduce(operator.add, values) for values in zip(*found, strict=True))
-    return (error / total).astype(program.dtype)
-
-
 @functools.partial(jax.jit, static_argnames="program")
-def _risk(program: Program, shared: Shared, member: Member, params: Any, examples: Examples | None, count: Any) -> Risk:
-    """The risk on `count` examples, as one mini-batch; or on the user's own validation examples."""
+def _risk(program: Program, shared: Shared, member: Member, params: Any, block: Block | None) -> Risk:
+    """The risk on a block with one mini-batch, or on the user's own validation examples."""
+    examples, count = (None, None) if block is None else (block.examples, block.count)
 
     def alone(shared: Shared, member: Member, params: Any, examples: Examples | None, count: Any) -> Risk:
         if examples is None:

@@ -98,6 +98,7 @@ def test_a_member_costs_nothing_after_its_end(monkeypatch):
     def counted(compiled_for, shared, members, states, epochs, fewest, original=scheduling.run_lanes):
         out = original(compiled_for, shared, members, states, epochs, fewest)
         computed.append(int(np.max(out.epoch - states.epoch)) * len(states.epoch))
+        assert computed[-1] <= int(epochs) * len(states.epoch)  # then the host wants to visit
         return out
 
     monkeypatch.setattr(scheduling, "run_lanes", counted)

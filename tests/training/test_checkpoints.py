@@ -170,10 +170,12 @@ def full_disk(kept):
     """Files that may not grow: the error says what happened, and what is left."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        with pytest.raises(CheckpointError, match=r"could not be written to .*; the last good one is number \d"):
+        with pytest.raises(CheckpointError, match="could not be written to") as raised:
             train(checkpoint=kept, callback=stumbling(6, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    whole = [int(path.name) for path in kept.folder.iterdir() if path.name.isdigit()]
+    assert f"; the last good one is number {max(whole)}. Make room" in str(raised.value)
     assert_equal(train(checkpoint=kept), train())
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from jnn import adam, fit, mlp, stopping
 from jnn.likelihoods import Categorical, Gaussian
+from jnn.training import streaming
 from jnn.training.streaming import Source
 from tests import typechecker
 
@@ -70,6 +71,27 @@ def test_no_more_than_asked_for_is_sent(key, monkeypatch):
     assert max(numbers.size for numbers in sent) <= 35 // 2  # half is being worked on while the other half comes
 
 
+@pytest.mark.parametrize(
+    ("settings", "blocks"), [({}, "tttt"), ({"validation": 0.4}, "ttvv"), ({"validation": (X[:9], Y[:9])}, "tttt")]
+)
+def test_each_block_is_read_while_the_one_before_is_worked_on(settings, blocks, key, monkeypatch):
+    """Over the ends of epochs, too, and no further; none is read that is not asked for."""
+    events = []
+
+    def told(where, name, letter):
+        original = getattr(where, name)
+        monkeypatch.setattr(where, name, lambda *given: events.append(letter) or original(*given))
+
+    told(Source, "rows", "r")
+    told(streaming, "_take", "t")
+    if blocks.endswith("v"):
+        told(streaming, "_risk", "v")
+    told(streaming, "_end", ".")
+    train(key=key, rows_on_device=32, epochs=3, callback=lambda seen: False, **settings)
+    # Compiling asks for no block.
+    assert "".join(events) == "r" + "".join("".join(f"{block}r" for block in blocks) + "." for _ in range(3))[:-2] + "."
+
+
 def test_memory_mapped_files(tmp_path: pathlib.Path, key):
     np.save(tmp_path / "x.npy", X.astype(np.float32))
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
@@ -92,7 +114,9 @@ def test_it_goes_on_where_it_was_interrupted(key):
 def test_what_it_cannot_do(key):
     with pytest.raises(ValueError, match=r"at least two mini-batches, 16: .*; got 15"):
         train(key=key, rows_on_device=15)
-    with pytest.raises(ValueError, match="is for mini-batches: expected a batch_size"):
+    with pytest.raises(
+        ValueError, match="are taken in mini-batches: expected a batch_size below the 53 examples, got None"
+    ):
         train(key=key, rows_on_device=32, batch_size=None)
     with typechecker.off(), pytest.raises(ValueError, match=r"needs a host .* Leave it out"):
         jax.jit(lambda key: train(key=key, rows_on_device=32).params)(key)
