@@ -234,3 +234,22 @@ def jaxopt_descent() -> Shown:
 
     target = next(t for t in listed.TARGETS if t.name == "jaxopt.GradientDescent")
     return minimum(target.fun, listed.bowl, *target.inputs["normal"]())
+
+
+def implicit_euler() -> Shown:
+    """By the friction, of y₁ + 2 y₂ at the end, solved and differentiated in float64; exact by differences."""
+    import diffrax
+
+    from experiments.gradcheck_upstream import in_diffrax as listed
+
+    controller = diffrax.PIDController(rtol=1e-3, atol=1e-3)
+    solver = diffrax.ImplicitEuler(diffrax.VeryChord(1e-9, 1e-9), 60)
+    run = listed.solved("", solver, controller, adjoint=diffrax.ForwardMode()).fun
+    with jax.enable_x64(True):
+
+        @jax.jit
+        def end(k: Any) -> Any:
+            return jnp.dot(run(jnp.asarray([1.0, -0.5]), k), jnp.asarray([1.0, 2.0]))
+
+        k, h = jnp.float64(0.8), 1e-4
+        return jax.jvp(end, (k,), (jnp.ones_like(k),))[1], (end(k + h) - end(k - h)) / (2 * h)

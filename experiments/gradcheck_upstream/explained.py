@@ -194,12 +194,14 @@ LISTED = (
     Explanation(
         "diffrax.diffeqsolve(ImplicitEuler, adaptive)",
         "pendulum",
-        "ours",
-        "right to 1e-7 (Newton's iteration in float64 at the same steps): the derivative of the loop that solves a "
-        "step is an iteration behind its value",
+        "deliberate",
+        "PIDController stops the gradient of the step sizes: what comes out is the derivative at given steps, and not "
+        "that of the value, whose steps depend on the arguments",
+        exact.implicit_euler,
     ),
     Explanation("distrax.Laplace", "centre", "no derivative", "the density has a kink at its centre"),
     Explanation("diffrax.LinearInterpolation", "node", "no derivative", "a polygon has a kink at its nodes"),
+    Explanation("interpax.interp1d(linear)", "node", "no derivative", "a polygon has a kink at its nodes"),
     Explanation(
         "optimistix.minimise(GoldenSearch)",
         "middle",
