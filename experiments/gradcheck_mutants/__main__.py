@@ -8,12 +8,15 @@ a border. Each is asked about in float32, in mixed precision (bfloat16 activatio
 Mutants that raise (the shapes no longer fit) are not counted. Of the others, `--each` of every rule and setting are
 taken, spread over the kinds.
 
-Whether a mutant is wrong at all is measured beside the check: the rule and the mutant are called with four random
-cotangents, and the largest change of an element (relative to the element, or to the leaf's median if that is larger) is
-compared with the resolution that the check of the right rule has stated for this leaf: the smallest relative error of a
-typical element that would have failed, of the formula, or, for a coarse dtype, of the arithmetic alone. A mutant that
-changes no leaf by more than that is "within the resolution", and asked about too: it may be told or not. Of the others,
-`told` are those with the verdict `fail`; all that are not are listed.
+Whether a mutant is wrong at all is measured beside the check: the right rule and the mutant are called with four random
+cotangents, and what changes is compared with the resolution that the check of the right rule has stated for this leaf.
+The largest change of an element (relative to the element, or to the leaf's median if that is larger) is compared with
+the smallest error of a typical element that would have failed, of the formula, or, for a coarse dtype, of the
+arithmetic alone; for a coarse dtype the typical change of the leaf is compared with the smallest that would have failed
+as well. The right rule beside a coarse sum is one that sums the same rounded terms in float32: what rounding the terms
+commits is allowed to a rule that does it. A mutant that changes no leaf by more than that is "within the resolution",
+and asked about too: it may be told or not. Of the others, `told` are those with the verdict `fail`; all that are not
+are listed.
 """
 
 import argparse
@@ -40,7 +43,8 @@ from jnn import gradcheck
 COTANGENTS = 4
 ARITHMETIC = "accumulation dtype"  # the kind of mutant whose formula is right
 
-Chosen = tuple[Mutant, list[float]]
+Changes = tuple[list[float], list[float]]  # by leaf: the largest of an element, the typical one
+Chosen = tuple[Mutant, Changes]
 
 
 @dataclass(frozen=True)
@@ -96,32 +100,50 @@ def relative_changes(right: list[list[np.ndarray]], wrong: list[list[np.ndarray]
     return [max(column) for column in zip(*by_cotangent, strict=True)]
 
 
-def resolution(rule: Rule, args: tuple) -> tuple[str, dict[bool, list[float]]]:
-    """The verdict of the right rule, and by leaf what its check says it would have noticed.
+def typical_changes(right: list[list[np.ndarray]], wrong: list[list[np.ndarray]]) -> list[float]:
+    """By leaf the typical change of an element beside the typical element."""
 
-    Under False the smallest error of the formula in a typical element, under True that of the arithmetic alone.
-    """
-    report = gradcheck.check(ruled(rule.primal, rule.backward), *args, power=False)
-    formula = [leaf.detectable_element for leaf in report.leaves]
-    rounding = [max(leaf.detectable_element, leaf.detectable_rounding) for leaf in report.leaves]
-    return report.verdict, {False: formula, True: rounding}
+    def change(a: np.ndarray, b: np.ndarray) -> float:
+        present = (a != 0) | (b != 0)
+        if not present.any():
+            return 0.0
+        size = float(np.median(np.abs(a[present])))
+        error = float(np.median(np.abs(a - b)[present]))
+        return error / size if size else math.inf * bool(error)
+
+    by_cotangent = [[change(a, b) for a, b in zip(x, y, strict=True)] for x, y in zip(right, wrong, strict=True)]
+    return [max(column) for column in zip(*by_cotangent, strict=True)]
 
 
-def changed(rule: Rule, args: tuple) -> Callable[[Mutant], list[float] | None]:
+def beyond(leaves: Sequence[gradcheck.LeafEvidence], changes: Changes, kind: str) -> float:
+    """The largest over the leaves of what changes beside what the right rule's check says it would have noticed."""
+    ratios = [0.0]
+    for leaf, single, typical in zip(leaves, *changes, strict=True):
+        if kind == ARITHMETIC:
+            element = max(leaf.detectable_element, leaf.detectable_rounding_element)
+            ratios.append(typical / leaf.detectable_rounding)
+        else:
+            element = leaf.detectable_element
+        ratios.append(single / element if single else 0.0)
+    return max(ratios)
+
+
+def changed(rule: Rule, args: tuple) -> Callable[[Mutant], Changes | None]:
     """A function from a mutant to how much it changes each leaf; None for one that raises or changes nothing."""
     weights = cotangents(rule, args)
-    right = gradients(rule.backward, args, weights)
-    assert right is not None
 
-    def change(mutant: Mutant) -> list[float] | None:
+    def change(mutant: Mutant) -> Changes | None:
+        right = gradients(mutant.right or rule.backward, args, weights)
         wrong = gradients(mutant.backward, args, weights)
-        changes = None if wrong is None else relative_changes(right, wrong)
-        return changes if changes is not None and any(changes) else None
+        if right is None or wrong is None:
+            return None
+        changes = relative_changes(right, wrong)
+        return (changes, typical_changes(right, wrong)) if any(changes) else None
 
     return change
 
 
-def spread(found: Iterable[Mutant], change: Callable[[Mutant], list[float] | None], most: int) -> list[Chosen]:
+def spread(found: Iterable[Mutant], change: Callable[[Mutant], Changes | None], most: int) -> list[Chosen]:
     """`most` of the mutants that change something, with what they change: of each kind in turn, drawn at random."""
     by_kind: dict[str, list[Mutant]] = defaultdict(list)
     for mutant in found:
@@ -147,20 +169,26 @@ def examined(rule: Rule, setting: str, each: int, known: dict[tuple, Result]) ->
     args = rule.arguments(setting)
     chosen = spread(mutants(rule.backward), changed(rule, args), each)
     started = time.process_time()
-    verdict, stated = resolution(rule, args)
-    yield Result(rule.name, setting, "none", "", 0.0, verdict, time.process_time() - started)
+    report = gradcheck.check(ruled(rule.primal, rule.backward), *args, power=False)
+    yield Result(rule.name, setting, "none", "", 0.0, report.verdict, time.process_time() - started)
     for mutant, changes in chosen:
         key = (rule.name, setting, mutant.kind, mutant.what)
         if key in known:
             yield known[key]
             continue
-        ratios = [c / r if c else 0.0 for c, r in zip(changes, stated[mutant.kind == ARITHMETIC], strict=True)]
+        leaves = report.leaves
+        if mutant.right is not None:
+            started = time.process_time()
+            beside = gradcheck.check(ruled(rule.primal, mutant.right), *args, power=False)
+            leaves, what = beside.leaves, f"right beside {mutant.what}"
+            yield Result(rule.name, setting, "none", what, 0.0, beside.verdict, time.process_time() - started)
+        ratio = beyond(leaves, changes, mutant.kind)
         started = time.process_time()
         try:
             verdict = gradcheck.check(ruled(rule.primal, mutant.backward), *args, power=False).verdict
         except Exception as error:  # what the check raises is a result of this experiment
             verdict = f"error: {type(error).__name__}: {' '.join(str(error).split())[:120]}"
-        yield Result(*key, max(ratios), verdict, time.process_time() - started)
+        yield Result(*key, ratio, verdict, time.process_time() - started)
 
 
 HEADINGS = ("kind", *(f"{setting}: told" for setting in SETTINGS), "within the resolution: told")
@@ -261,7 +289,7 @@ def conclude(results: Sequence[Result], interrupted: bool) -> int:
     print(f"\ntold: {told} of {len(beyond)}{share}; {sum(r.seconds for r in results):.0f} s of processor time\n")
     for r in results:
         if r.kind == "none" and r.verdict != "pass":
-            print(f"the right rule is not passed: {r.rule}, {r.setting}: {r.verdict}")
+            print(f"the right rule is not passed: {r.rule}, {r.setting} {r.what}: {r.verdict}")
         if r.kind != "none" and r.beyond and r.verdict != "fail":
             times = f"{r.change:.3g} times the resolution"
             print(f"missed: {r.rule}, {r.setting}, {r.kind}: {r.what} ({times}): {r.verdict}")

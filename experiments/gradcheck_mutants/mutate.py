@@ -26,11 +26,15 @@ ACTIVATIONS = {"tanh", "sigmoid", "softmax_of", "exp", "rsqrt", "cos", "sin"}
 
 @dataclass(frozen=True)
 class Mutant:
-    """One mutated backward pass; `what` is the changed expression, before and after."""
+    """One mutated backward pass; `what` is the changed expression, before and after.
+
+    `right` is what is right beside it, where that is not the rule itself: the sum of the same rounded terms in float32.
+    """
 
     kind: str
     what: str
     backward: Callable[..., Any]
+    right: Callable[..., Any] | None = None
 
 
 def of_product(node: ast.BinOp) -> Iterator[tuple[str, ast.expr]]:
@@ -140,9 +144,20 @@ def mutants(backward: Callable[..., Any]) -> Iterator[Mutant]:
         text = Replace(old, new).text(tree)
         if text not in seen:
             seen.add(text)
-            names: dict[str, Any] = {}
-            exec(compile(text, f"<{kind} in {backward.__name__}>", "exec"), backward.__globals__, names)
-            yield Mutant(kind, described(old, new), names[backward.__name__])
+            careful = text.replace("coarse_total(", "careful_total(")
+            yield Mutant(
+                kind,
+                described(old, new),
+                _defined(text, backward),
+                _defined(careful, backward) if careful != text else None,
+            )
+
+
+def _defined(text: str, backward: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of that text in the place of `backward`."""
+    names: dict[str, Any] = {}
+    exec(compile(text, f"<mutant of {backward.__name__}>", "exec"), backward.__globals__, names)
+    return names[backward.__name__]
 
 
 def only(tree: ast.Module) -> ast.FunctionDef:

@@ -45,6 +45,11 @@ def coarse_total(x: jax.Array, axis: int) -> jax.Array:
     return lax.fori_loop(0, rows.shape[0], lambda i, s: s + rows[i], jnp.zeros_like(rows[0])).astype(x.dtype)
 
 
+def careful_total(x: jax.Array, axis: int) -> jax.Array:
+    """The sum over one axis of terms in that coarse dtype, accumulated in a finer one."""
+    return jnp.sum(x.astype(coarse(x.dtype)).astype(x.dtype), axis)
+
+
 def coarsely(x: jax.Array) -> jax.Array:
     """x rounded to a coarse dtype on its way."""
     return lax.reduce_precision(x, 8, 23 if x.dtype == jnp.float64 else 7)

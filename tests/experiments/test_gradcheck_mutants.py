@@ -13,7 +13,8 @@ import pytest
 
 from experiments.gradcheck_mutants import __main__ as experiment
 from experiments.gradcheck_mutants.mutate import KINDS, Mutant, mutants
-from experiments.gradcheck_mutants.rules import RULES, SETTINGS, coarse_total, coarsely, total
+from experiments.gradcheck_mutants.rules import RULES, SETTINGS, coarse_total, coarsely, ruled, total
+from jnn import gradcheck
 
 NAMES = [rule.name for rule in RULES]
 
@@ -125,14 +126,14 @@ def test_mutants_that_raise_or_change_nothing_are_not_counted() -> None:
     assert change(Mutant("sign", "", softmax.backward)) is None
     assert change(Mutant("sign", "", lambda saved, g: (jnp.zeros((2, 2)),))) is None
     doubled = change(Mutant("factor", "", lambda saved, g: (2 * softmax.backward(saved, g)[0],)))
-    assert doubled == [pytest.approx(1, rel=1e-6)]
+    assert doubled == ([pytest.approx(1, rel=1e-6)], [pytest.approx(1, rel=1e-6)])
 
 
 def test_the_kinds_take_turns() -> None:
     found = [Mutant(kind, str(i), lambda: None) for kind in KINDS[:3] for i in range(5)]
-    chosen = experiment.spread(found, lambda mutant: [1.0] if mutant.what != "0" else None, 7)
+    chosen = experiment.spread(found, lambda mutant: ([1.0], [1.0]) if mutant.what != "0" else None, 7)
     assert Counter(m.kind for m, _ in chosen) == {KINDS[0]: 3, KINDS[1]: 2, KINDS[2]: 2}
-    assert len(experiment.spread(found, lambda mutant: [1.0] if mutant.what != "0" else None, 99)) == 12
+    assert len(experiment.spread(found, lambda mutant: ([1.0], [1.0]) if mutant.what != "0" else None, 99)) == 12
 
 
 def test_a_small_run_tells_its_mutants(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,7 +148,7 @@ def test_a_small_run_tells_its_mutants(tmp_path: Path, capsys: pytest.CaptureFix
     assert [r["verdict"] for r in results] == ["pass", *["fail"] * 4]
 
 
-LEAF = SimpleNamespace(detectable_element=1e-6, detectable_rounding=1e-5)
+LEAF = SimpleNamespace(detectable_element=1e-6, detectable_rounding=1e-5, detectable_rounding_element=1e-4)
 
 
 class Fake:
@@ -176,10 +177,23 @@ def test_what_is_missed_is_listed(monkeypatch, tmp_path: Path, capsys: pytest.Ca
     assert out.count("missed: softmax, float32, ") == 3
 
 
-def test_arithmetic_is_judged_by_its_own_resolution(monkeypatch) -> None:
-    monkeypatch.setattr(experiment.gradcheck, "check", Fake())
-    (rule,) = [rule for rule in RULES if rule.name == "softmax"]
-    assert experiment.resolution(rule, rule.arguments("float32")) == ("pass", {False: [1e-6], True: [1e-5]})
+def test_arithmetic_is_judged_by_its_own_resolution() -> None:
+    assert experiment.beyond([LEAF], ([1e-5], [0.0]), "sign") == pytest.approx(10)
+    assert experiment.beyond([LEAF], ([1e-5], [0.0]), experiment.ARITHMETIC) == pytest.approx(0.1)
+    assert experiment.beyond([LEAF], ([1e-5], [3e-5]), experiment.ARITHMETIC) == pytest.approx(3)
+    assert experiment.beyond([LEAF, LEAF], ([0.0, 0.0], [0.0, 0.0]), "sign") == 0
+
+
+def test_a_coarse_sum_is_wrong_beside_a_careful_one_of_the_same_terms() -> None:
+    (norm,) = [rule for rule in RULES if rule.name == "rms_norm"]
+    args = norm.arguments("bfloat16 mixed")
+    (coarse,) = [m for m in mutants(norm.backward) if m.right is not None]
+    assert coarse.what.startswith("total(g * v * r, 0) → coarse_total")
+    (g,) = experiment.cotangents(norm, args)[:1]
+    exact, careful, summed = (f(args, g)[1] for f in (norm.backward, coarse.right, coarse.backward))
+    assert gradcheck.check(ruled(norm.primal, coarse.right), *args, power=False).verdict == "pass"
+    assert np.any(np.asarray(careful) != np.asarray(exact))
+    assert np.any(np.asarray(summed) != np.asarray(careful))
 
 
 def test_an_interrupted_run_shows_its_part_and_goes_on(monkeypatch, tmp_path: Path, capsys) -> None:

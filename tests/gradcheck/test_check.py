@@ -300,6 +300,30 @@ def test_a_leaf_of_which_nothing_was_compared_does_not_pass():
     assert empty.verdict == "pass"
 
 
+def test_an_undecided_summary_says_what_was_seen():
+    """Not only which cotangents showed it."""
+    table = jnp.linspace(0, 2, 4097, dtype=jnp.float32)
+    root = jax.custom_vjp(lambda y: table[jnp.searchsorted(table**2, y)])
+    root.defvjp(lambda y: (root(y), root(y)), lambda r, g: (g / (2 * r),))
+    assert "in y: the primal is piecewise constant at scale" in check(root, jnp.float32(2), power=False).summary
+    calls = iter(range(100))
+    assert "random or depends on a hidden state" in check(lambda x: x * next(calls), X, power=False).summary
+
+
+def test_the_hint_of_stop_gradient_in_a_loop_without_reverse_mode():
+    """The steps of a solver, say, that are taken for given: the rule differentiates the rest of the loop."""
+
+    def powers(x):
+        return lax.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, s[1] * lax.stop_gradient(x)), (0, x))[1]
+
+    attached = pulled(lambda x: jnp.sum(powers(x)), lambda g, x: (4 * g * x**3,))
+    detached = pulled(lambda x: jnp.sum(powers(x)), lambda g, x: (g * x**3,))
+    assert check(attached, X, power=False).verdict == "pass"
+    report = check(detached, X, power=False)
+    assert report.verdict == "fail"
+    assert "stop_gradient: declare the leaf with expected=" in report.summary
+
+
 def test_the_hint_of_stop_gradient_is_given_where_it_matters():
     # jax.nn.softmax stops the gradient of its shift, which changes no derivative.
     wrong = check(pulled(lambda x: jax.nn.softmax(x) * 2, lambda g, x: (g,)), X, power=False)

@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 from jax.custom_derivatives import linear_call
 from jax.extend import core
-from jax.interpreters import ad, mlir
+from jax.interpreters import ad, batching, mlir
 from jax.sharding import Mesh, PartitionSpec as P
 
 from jnn import gradcheck
@@ -99,8 +99,72 @@ def test_low_precision_accumulation_fails_and_the_allowance_is_told():
     assert wrong.leaves[1].verdict == "fail"
     assert wrong.leaves[1].pattern.startswith("precision lost")
     assert right.verdict == "pass", str(right)
-    # What the formula may be off is one thing, what the arithmetic may be off another; both are told.
-    assert right.leaves[1].detectable < right.leaves[1].detectable_rounding < 0.05
+    # What the formula may be off is one thing, what the arithmetic may be off another; both are told, the latter for
+    # the leaf as a whole and, where that is coarser, for one element.
+    leaf = right.leaves[1]
+    assert leaf.detectable < leaf.detectable_rounding <= leaf.detectable_rounding_element < 0.05
+
+
+@pytest.mark.parametrize("right", [False, True])
+def test_a_float32_leaf_is_held_to_what_is_stated_of_it_as_a_whole(right):
+    """Each element is off by less than is allowed to one, and all of them are told together."""
+
+    def primal(x, w):
+        return (x.astype(f32) * w[None]).astype(bf16)
+
+    def pull(g, x, w):
+        by_w = jnp.sum(g.astype(f32) * x.astype(f32), 0)
+        return (g.astype(f32) * w[None]).astype(bf16), by_w if right else lax.reduce_precision(by_w, 8, 7)
+
+    rule = pulled(primal, pull)
+    args = numbers(64, 16).astype(bf16), 1 + 0.1 * numbers(16)
+    report = check(rule, *args, power=False)
+    leaf = report.leaves[1]
+    assert leaf.verdict == ("pass" if right else "fail"), str(report)
+    if right:  # rounding to bfloat16 is off by 1/1024, typically
+        assert leaf.detectable_rounding < 2**-10 < leaf.detectable_rounding_element
+        assert f"rounding {leaf.detectable_rounding:.1g}, of one element" in str(report)
+
+
+def test_a_sum_that_is_exact_for_cotangents_of_few_digits_is_seen():
+    """Five multiples of 1/64 add up in bfloat16 without an error; five numbers of all its digits do not."""
+    x, b = numbers(5, 7).astype(bf16), numbers(7)
+
+    def summed(coarse):
+        def pull(g, x, b):
+            total = g.astype(f32).sum(0)
+            return g, lax.reduce_precision(total, 8, 7) if coarse else total
+
+        return pulled(lambda x, b: (x.astype(f32) + b[None]).astype(bf16), pull)
+
+    assert check(summed(False), x, b, power=False).verdict == "pass"
+    assert check(summed(True), x, b, power=False).leaves[1].verdict == "fail"
+
+
+def test_what_autodiff_itself_commits_is_part_of_what_is_stated():
+    """JAX's own gradient by b is summed in bfloat16, and a rule that is no better is right: the report says so."""
+    x, b = numbers(64, 7).astype(bf16), numbers(7)
+
+    def summed(rounded):
+        return pulled(lambda x, b: x + b.astype(bf16)[None], lambda g, x, b: (g, rounded(g.astype(f32).sum(0))))
+
+    assert check(summed(lambda v: lax.reduce_precision(v, 8, 7)), x, b, power=False).verdict == "pass"
+    assert 1e-3 < check(summed(lambda v: v), x, b, power=False).leaves[1].detectable_rounding < 0.1
+
+
+@pytest.mark.parametrize("coarse", [False, True])
+def test_a_cast_that_changes_nothing_excuses_nothing(coarse):
+    """The cotangent is a bfloat16 number, and cast to bfloat16 once more: only the sum may round, of two elements."""
+    x, b = numbers(512, 2).astype(bf16), numbers(2)
+
+    def pull(g, x, b):
+        rows = g.astype(f32).astype(bf16)
+        if not coarse:
+            return g, rows.astype(f32).sum(0)
+        return g, lax.fori_loop(0, 512, lambda i, s: s + rows[i], jnp.zeros(2, bf16)).astype(f32)
+
+    report = check(pulled(lambda x, b: x + b.astype(bf16)[None], pull), x, b, power=False)
+    assert report.verdict == ("fail" if coarse else "pass"), str(report)
 
 
 def in_pairs(t):
@@ -482,6 +546,24 @@ def test_a_primitive_that_insists_on_its_dtype(factor, verdict):
     # What evaluates it can be traced, and so be evaluated in float64.
     assert any(removed.startswith("primitive foreign_solve") for removed in report.removed)
     assert "not in float64" not in report.reference
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1.0, "pass"), (1.1, "fail")])
+def test_a_primitive_that_cannot_be_traced_keeps_its_rule_and_the_report_says_so(factor, verdict):
+    def looked_at(x):
+        return jnp.asarray(np.sin(np.asarray(x)))
+
+    looked_at.__module__ = "another_library"
+    primitive = core.Primitive("foreign_sine")
+    primitive.def_impl(looked_at)
+    primitive.def_abstract_eval(lambda x: x)
+    mlir.register_lowering(primitive, mlir.lower_fun(jnp.sin, multiple_results=False))
+    ad.defjvp(primitive, lambda t, x: factor * t * jnp.cos(x))
+    batching.defvectorized(primitive)
+    report = check(primitive.bind, X6, power=False)
+    assert report.verdict == verdict, str(report)
+    assert "foreign_sine at the function itself: its derivative was left in place (TracerArrayConv" in str(report)
+    assert "differences" in report.reference
 
 
 def test_what_cannot_be_removed_leaves_the_decision_to_differences(monkeypatch):

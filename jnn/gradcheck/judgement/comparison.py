@@ -90,7 +90,8 @@ class Comparison:
     `scale` is the leaf's, `slack` what the truth may be off, `coarse` the spacing of the operands of matrix products,
     where it is wider than the dtype's; `grain` that of the coarsest dtype on the way; `parts_size` the size of the
     terms of a gradient that cancel by invariance (0: they do not); `suspect` whether a sum of many terms is written
-    down in a coarse dtype; `ceiling` the most that `naive` and `rounding` allow.
+    down in a coarse dtype; `ceiling` the most that `naive` and `rounding` allow; `granted` whether these are known, so
+    that the comparison can say which error of rounding it would notice.
     """
 
     dtype: np.dtype
@@ -109,6 +110,7 @@ class Comparison:
     careful: float = 0.0
     suspect: bool = False
     ceiling: float = np.inf
+    granted: bool = True
     known: dict[str, np.ndarray] = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
 
     def at(self, place: Any) -> "Comparison":
@@ -190,9 +192,10 @@ class Comparison:
         them is not, and tells a sum that is accumulated in a coarse dtype from a careful one. It is asked of leaves
         that are finer than what lies on the way to them: in others, accumulation and result round alike.
         """
-        if self.rule64 is None or eps_of(self.dtype) >= self.grain:
-            return False
-        return bool(self._beyond_rounding() > self._together())
+        return self._judged_whole() and bool(self._beyond_rounding() > self._together())
+
+    def _judged_whole(self) -> bool:
+        return self.rule64 is not None and eps_of(self.dtype) < self.grain
 
     def as_a_whole(self) -> "Comparison":
         """The same, an element being allowed no more than what is typical of a careful leaf."""
@@ -260,6 +263,18 @@ class Comparison:
     def precision(self) -> np.ndarray:
         """The same of an error of arithmetic: lost precision, coarse accumulation."""
         return self._relative(self.allowed_arithmetic())
+
+    def precision_as_a_whole(self) -> float:
+        """The smallest typical error of arithmetic, relative to a typical element, that a leaf which is judged as a
+        whole would fail by; infinite for others.
+        """
+        if not self._judged_whole() or not self.present().any():
+            return np.inf
+        with np.errstate(all="ignore"):
+            rest = dataclasses.replace(self, ceiling=0.0).allowed_arithmetic()
+            size = np.maximum(np.abs(self.truth), self.parts_size)
+        allowed, typical = (float(np.median(v[self.present()])) for v in (rest, size))
+        return (allowed + self._together()) / typical if typical else np.inf
 
     def _relative(self, allowed: np.ndarray) -> np.ndarray:
         with np.errstate(all="ignore"):

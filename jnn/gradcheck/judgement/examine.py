@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,13 +24,15 @@ from jnn.gradcheck.judgement import (
 from jnn.gradcheck.judgement.findings import Compared, Findings, describe, worst_of
 from jnn.gradcheck.judgement.forward import TOGETHER, Forward
 from jnn.gradcheck.judgement.reverse import Reverse
-from jnn.gradcheck.judgement.setting import Options, Setting
-from jnn.gradcheck.oracle import numerical
+from jnn.gradcheck.judgement.setting import Options, Setting, flats
+from jnn.gradcheck.oracle import numerical, reference
 from jnn.gradcheck.oracle.numbers import reals
 from jnn.gradcheck.oracle.problem import Leaf, Problem
 from jnn.gradcheck.report import Check, LeafEvidence, Report
 
 PROBES_NAMED = 4
+DETACHED = 4
+"""Elements that are asked whether a stop_gradient made them what they are."""
 
 
 @contextlib.contextmanager
@@ -158,7 +161,7 @@ def _leaf(
     notes = dict.fromkeys(s.note for s in said if s.note)
     outcome = found.verdict(leaf.path)
     if not count and leaf.size:
-        notes["nothing could be compared"] = None
+        notes[verdict.NOTHING] = None
         outcome = worst_of([outcome, "inconclusive"])
     if any(m.worst is not None and c.comparison is not None and c.comparison.parts_size for c, m in
            zip(compared, measured, strict=True)):  # fmt: skip
@@ -194,6 +197,7 @@ def _leaf(
         detectable_element=float(np.median(typical)) if typical else np.inf,
         # Of the first cotangent, for which it is known what rounding would be allowed.
         detectable_rounding=measured[0].precision if measured else np.inf,
+        detectable_rounding_element=measured[0].precision_element if measured else np.inf,
         errors=plotted[0] if plotted else None,
         steps=tuple(step for s in reversed(said) for step in s.steps),
     )
@@ -218,15 +222,28 @@ def _detached(setting: Setting, backward: Reverse, leaves: tuple[LeafEvidence, .
         dispute = next((c for c in backward.of(leaf.path) if c.wrong.size and c.comparison is not None), None)
         if dispute is None or dispute.comparison is None:
             continue
-        w = list(setting.probes[dispute.probe].values)
+        wrong = dispute.wrong[:DETACHED]
         try:
-            kept = reals(d.with_stop_gradient(d.lows, w)[1][j]).ravel()
+            kept = _with_stop_gradient(setting, j, wrong, list(setting.probes[dispute.probe].values))
         except Exception:  # the function has no such derivative: no hint, then
             return False
-        c = dispute.comparison.at(dispute.wrong)
-        if np.any(np.abs(kept[dispute.wrong] - c.truth) > c.allowed_arithmetic()):
+        c = dispute.comparison.at(wrong)
+        if np.any(np.abs(kept - c.truth) > c.allowed_arithmetic()):
             return True
     return False
+
+
+def _with_stop_gradient(setting: Setting, leaf: int, places: np.ndarray, w: list[Any]) -> np.ndarray:
+    """Elements of a leaf's gradient where the stop_gradients of the primal are left in place."""
+    d, inputs = setting.derivatives, setting.problem.inputs
+    try:
+        return reals(d.with_stop_gradient(d.lows, w)[1][leaf]).ravel()[places]
+    except ValueError:  # a while loop has no reverse mode: column by column
+        columns = reference.basis(inputs[leaf])
+        zeros = [np.zeros(i.shape, np.dtype(i.dtype)) for i in inputs]
+        pushed = [d.with_stop_gradient_push(d.lows, [*zeros[:leaf], columns[p], *zeros[leaf + 1 :]])[1] for p in places]
+        weights = reference.flat_cotangent(w)
+        return np.array([float(np.sum(weights * np.concatenate(flats(dy)))) for dy in pushed])
 
 
 def _reference(setting: Setting, backward: Reverse, ahead: Forward) -> str:

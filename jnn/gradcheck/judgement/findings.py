@@ -67,6 +67,7 @@ class Measured:
     detectable: float
     typical: float
     precision: float
+    precision_element: float
     wrong_share: float
     errors: ErrorByElement | None
 
@@ -112,6 +113,7 @@ def compared(owner: str, shown: Leaf, probe: int, name: str, comparison: Compari
         index = int(np.argmax(excess))
         if excess[index] > largest:
             largest, at = float(excess[index]), place.start + index
+    single = float(np.median(precisions)) if precisions and comparison.granted else math.nan
     known = comparison.truth != 0 if not comparison.parts_size else np.ones(comparison.truth.shape, bool)
     measured = Measured(
         elements=comparison.truth.size,
@@ -120,7 +122,10 @@ def compared(owner: str, shown: Leaf, probe: int, name: str, comparison: Compari
         median_ulps=float(np.median(ulps[present])) if present.any() else math.nan,
         detectable=float(resolution.min()) if known.any() else math.inf,
         typical=float(np.median(resolution[known])) if known.any() else math.nan,
-        precision=float(np.median(precisions)) if known.any() and precisions else math.inf,
+        precision=(min(single, comparison.precision_as_a_whole()) if comparison.granted else math.nan)
+        if known.any()
+        else math.inf,
+        precision_element=single if known.any() else math.inf,
         wrong_share=float(wrong.mean()),
         errors=_plotted(ulps, comparison),
     )

@@ -13,6 +13,7 @@ from jnn.gradcheck.judgement.setting import Setting, flats
 from jnn.gradcheck.oracle import reference
 from jnn.gradcheck.oracle.directions import Probe
 from jnn.gradcheck.oracle.numbers import largest, reals
+from jnn.gradcheck.oracle.sums import SINGLE
 from jnn.gradcheck.report import Check
 
 NAME = "forward mode"
@@ -44,6 +45,7 @@ def run(setting: Setting, *, autodiff: bool = True) -> Forward:
     found: list[Compared] = []
     pushed: list[list[np.ndarray]] = []
     kinds: dict[str, None] = {}
+    unknowns: dict[str, None] = {}
     for n, probe in enumerate(probes):
         v = list(probe.values)
         try:
@@ -53,11 +55,12 @@ def run(setting: Setting, *, autodiff: bool = True) -> Forward:
             return Forward(findings=Findings((Check(NAME, outcome, describe(error)),)))
         pushed.append(flats(dy))
         try:
-            made, kind = _probe(setting, v, pushed[-1], autodiff=autodiff)
+            made, kind, unknown = _probe(setting, v, pushed[-1], autodiff=autodiff)
         except Exception as error:
             why = f"no reference: {describe(error)}"
             return Forward(tuple(probes), findings=Findings((Check(NAME, "inconclusive", why),)))
         kinds[kind] = None
+        unknowns |= dict.fromkeys([unknown] if unknown else [])
         moved = [leaf.path for leaf, t in zip(setting.problem.inputs, v, strict=True) if np.any(t)]
         owner = moved[0] if len(moved) == 1 else TOGETHER
         found += [
@@ -68,6 +71,7 @@ def run(setting: Setting, *, autodiff: bool = True) -> Forward:
     text = f"{len(probes)} tangent{'s' * (len(probes) != 1)}, element by element"
     if list(kinds) != ["autodiff"]:
         text += f", by {' and '.join(kinds)}"
+    text += "".join(f"; of rounding, {unknown}" for unknown in unknowns)
     check = Check(NAME, "pass", text)
     return Forward(tuple(probes), tuple(pushed), tuple(found), True, tuple(kinds), Findings((check,)))
 
@@ -76,7 +80,10 @@ def _skipped(why: str) -> Forward:
     return Forward(findings=Findings((Check(NAME, "skipped", why),)))
 
 
-def _probe(setting: Setting, v: list[Any], rule: list[np.ndarray], *, autodiff: bool) -> tuple[list[Comparison], str]:
+def _probe(
+    setting: Setting, v: list[Any], rule: list[np.ndarray], *, autodiff: bool
+) -> tuple[list[Comparison], str, str]:
+    """(the comparisons of the outputs, what they are with, what could not be found out of rounding)."""
     d, seed = setting.derivatives, setting.options.seed
     autodiff = autodiff and not d.kept and setting.options.residual is None
     if autodiff:
@@ -112,9 +119,12 @@ def _probe(setting: Setting, v: list[Any], rule: list[np.ndarray], *, autodiff: 
                    tolerance=setting.options.tolerance)
         for j, (o, r) in enumerate(zip(setting.problem.outputs, rule, strict=True))
     ]  # fmt: skip
+    unknown = ""
     if setting.low_precision and any(c.arithmetic_wrong().any() for c in made):
-        made = with_rounding(setting, made, v, push=True)
-    return made, "autodiff" if autodiff else "differences"
+        made, unknown = with_rounding(setting, made, v, push=True)
+    elif setting.grain > SINGLE:
+        made = [dataclasses.replace(c, granted=False) for c in made]
+    return made, "autodiff" if autodiff else "differences", unknown
 
 
 def _widens(setting: Setting, v: Sequence[Any]) -> bool:

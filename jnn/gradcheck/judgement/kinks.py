@@ -201,8 +201,8 @@ class _Dispute:
                 closer = np.abs(rule - g[self.place])[where] <= 0.1 * np.abs(c.rule - c.truth)[where]
             if change > 0 and closer.all() and np.any(g[self.place][where]):
                 self.notes[
-                    f"the primal has not converged: {abs(turns)} more iteration{'s' * (abs(turns) > 1)} of its loop "
-                    f"change its value by {change:.1e}, and its derivative and the rule's agree then"
+                    f"the primal has not converged: its loop, run on by {abs(turns)}, changes its value by "
+                    f"{change:.1e}, and its derivative and the rule's agree then"
                 ] = None
                 return True
         return False

@@ -69,8 +69,11 @@ def run(setting: Setting, reverse: Reverse, forward: Forward, settled: Findings,
         steps = (curve(f"random direction in {one.name}", s, one.rule, one.expected),)
         verdict = _verdict(s, one.rule, one.room, setting)
         note = ""
-        if verdict == "fail" and abs(one.rule - s.estimate) * s.steps[0] <= _rounding(one, setting):
-            verdict = "inconclusive"  # what cancels in the primal is lost at every step alike: the bars cannot show it
+        if verdict == "fail":
+            room, unknown = _rounding(one, setting)
+            if abs(one.rule - s.estimate) * s.steps[0] <= room:
+                verdict = "inconclusive"  # what cancels in the primal is lost at every step: the bars cannot show it
+            text += [unknown] if unknown else []
         if verdict == "fail" and all(settled.verdict(path) == "inconclusive" for path in one.leaves):
             verdict = "inconclusive"  # a primal that has not converged, say: it was looked at element by element
         if s.stairs:
@@ -167,11 +170,12 @@ def _verdict(s: Slope, rule: float, room: float, setting: Setting) -> str:
     return "fail" if gap > 1e3 * s.bar + room and gap > 1e-3 * abs(s.estimate) else "inconclusive"
 
 
-def _rounding(one: _Along, setting: Setting) -> float:
+def _rounding(one: _Along, setting: Setting) -> tuple[float, str]:
+    """What rounding changes in the primal, and why that is not known, if it is not."""
     try:
-        return one.line.rounding(list(setting.probes[0].values))
-    except Exception:  # rounding cannot be simulated: nothing is known of it
-        return 0.0
+        return one.line.rounding(list(setting.probes[0].values)), ""
+    except Exception as error:  # a callback that refuses what lies beside the given point
+        return 0.0, f"what rounding changes in the primal is not known: {describe(error)}"
 
 
 def _room(comparison: Comparison, moved: np.ndarray) -> float:

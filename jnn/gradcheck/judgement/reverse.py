@@ -1,6 +1,5 @@
 """The gradients that JAX uses against the true ones, element by element, for every cotangent."""
 
-import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
@@ -15,8 +14,10 @@ from jnn.gradcheck.oracle import directions, reference
 from jnn.gradcheck.oracle.derivatives import COARSER
 from jnn.gradcheck.oracle.implicit import Implicit
 from jnn.gradcheck.oracle.numbers import EPS64, eps_of, largest, parts, reals
+from jnn.gradcheck.oracle.sums import SINGLE
 from jnn.gradcheck.report import Check
 
+ROUNDING = "rounding of a careful implementation"
 TRIES = 16
 """Simulations of rounding, where some of them take another branch."""
 
@@ -76,7 +77,9 @@ def _compared(setting: Setting, source: Any, checks: list[Check]) -> Reverse:
     found: dict[int, list[Compared]] = {}
     # The first comes last: its arrays are kept, and should not lie beside those of the others.
     for k in [*range(1, len(setting.probes)), 0]:
-        rule, made = _probe(setting, source, k)
+        rule, made, unknown = _probe(setting, source, k)
+        if unknown and not any(c.name == ROUNDING for c in checks):
+            checks.append(Check(ROUNDING, "skipped", unknown))
         if k == 0 or not setting.large:  # further ones are only compared
             gradients[k] = rule
         found[k] = []
@@ -112,8 +115,10 @@ def _implicit(setting: Setting) -> tuple[Any, Check]:
     return source, Check(name, "pass", f"the value is {source.undone:.1e} off the root, relative to its largest number")
 
 
-def _probe(setting: Setting, source: Any, k: int) -> tuple[list[np.ndarray], list[tuple[Any, Comparison]]]:
-    """(the rule's flat gradients, (leaf, comparison) of every leaf) for one cotangent."""
+def _probe(setting: Setting, source: Any, k: int) -> tuple[list[np.ndarray], list[tuple[Any, Comparison]], str]:
+    """(the rule's flat gradients, (leaf, comparison) of every leaf, what could not be found out of rounding) for one
+    cotangent.
+    """
     d, probe = setting.derivatives, setting.probes[k]
     w = list(probe.values)
     y, g = setting.rule(k)
@@ -152,11 +157,16 @@ def _probe(setting: Setting, source: Any, k: int) -> tuple[list[np.ndarray], lis
             )
         )  # fmt: skip
     made = [_by_parts(setting, c, w, j, natural) for j, c in enumerate(made)]
+    unknown = ""
     if setting.low_precision and any(c.arithmetic_wrong().any() for c in made):
-        made = with_rounding(setting, made, w)
-    elif k == 0 and not setting.large and _finer_than_the_way(made):
-        made = _granted(setting, made, w)
-    return rule, list(zip(setting.problem.inputs, made, strict=True))
+        made, unknown = with_rounding(setting, made, w)
+    elif setting.grain > SINGLE and not any(c.formula_wrong().any() for c in made):
+        # Nothing deviates: for the report to say what of a rule would be noticed (of a large one, nothing).
+        if k == 0 and setting.has_rules and not setting.large:
+            made, unknown = with_rounding(setting, made, w, needed=False)
+        else:
+            made = [dataclasses.replace(c, granted=False) for c in made]
+    return rule, list(zip(setting.problem.inputs, made, strict=True)), unknown
 
 
 def native(value: Any) -> np.ndarray:
@@ -210,9 +220,10 @@ def _by_parts(setting: Setting, c: Comparison, w: list[Any], leaf: int, natural:
 
 
 def with_rounding(
-    setting: Setting, made: Sequence[Comparison], w: list[Any], *, push: bool = False
-) -> list[Comparison]:
-    """Allow for rounding, where the floors alone do not explain what was seen.
+    setting: Setting, made: Sequence[Comparison], w: list[Any], *, push: bool = False, needed: bool = True
+) -> tuple[list[Comparison], str]:
+    """Allow for rounding, where the floors alone do not explain what was seen (or, with `needed` false, in any case);
+    and say what could not be found out.
 
     First what plain autodiff commits in the same dtypes, carefully evaluated, at the point and an ulp beside it; then
     what a faithful evaluation of the rule itself may commit, in float64 with the rounding of every result simulated (a
@@ -226,30 +237,16 @@ def with_rounding(
     # Autodiff of a solver that has not converged says nothing about the implicit function, and that of a primal which
     # still holds the rule is the rule.
     points = _beside(setting) if setting.options.residual is None and not d.kept else []
-    # Where the primal has no derivative of this kind in JAX, there is nothing to calibrate with.
-    with contextlib.suppress(Exception):
-        made = _beside_naive(made, d.naive_push if push else d.naive, points, w)
+    made, unknown = _beside_naive(made, lambda: d.naive_push if push else d.naive, points, w)
     # Where the formula is wrong, rounding is beside the point.
-    if any(c.rule64 is not None for c in made) and _unexplained(made):
+    if any(c.rule64 is not None for c in made) and (_unexplained(made) or not needed):
         made = _beside_rounded(setting, made, d.rounded_push if push else d.rounded, w)
-    if not setting.sums_coarsely and (_unexplained(made) or any(map(_partly_wrong, made))):
-        with contextlib.suppress(Exception):
-            made = _beside_naive(made, d.compiled_naive_push if push else d.compiled_naive, points, w)
-    return [c.as_a_whole() for c in made]
-
-
-def _finer_than_the_way(made: Sequence[Comparison]) -> bool:
-    """Whether a leaf is finer than the coarsest dtype on the way to it, and all formulas are right."""
-    return any(eps_of(c.dtype) < c.grain for c in made) and not any(c.formula_wrong().any() for c in made)
-
-
-def _granted(setting: Setting, made: list[Comparison], w: list[Any]) -> list[Comparison]:
-    """What `with_rounding` would allow, where nothing deviates: for the report to say what would be noticed."""
-    d = setting.derivatives
-    with contextlib.suppress(Exception):  # there is no such program, and nothing more would be allowed
-        made = _beside_naive(made, d.naive, _beside(setting), w)
-        made = _beside_rounded(setting, made, d.rounded, w)
-    return made
+    if unknown or setting.sums_coarsely:
+        return [c.as_a_whole() for c in made], unknown
+    stated = not needed and points and d.naive_sums_coarsely
+    if stated or _unexplained(made) or any(map(_partly_wrong, made)):
+        made, unknown = _beside_naive(made, lambda: d.compiled_naive_push if push else d.compiled_naive, points, w)
+    return [c.as_a_whole() for c in made], unknown
 
 
 def _unexplained(made: Sequence[Comparison]) -> bool:
@@ -262,10 +259,15 @@ def _partly_wrong(c: Comparison) -> bool:
 
 
 def _beside_naive(
-    made: Sequence[Comparison], naive: Callable[..., Any], points: Sequence[list[Any]], w: list[Any]
-) -> list[Comparison]:
-    for k, arrays in enumerate(points):
-        errors = [_beyond(v, c.truth) for c, v in zip(made, naive(arrays, w)[1], strict=True)]
+    made: Sequence[Comparison], naive: Callable[[], Callable[..., Any]], points: Sequence[list[Any]], w: list[Any]
+) -> tuple[list[Comparison], str]:
+    """With what autodiff of the primal is off; and why that is not known, if it is not."""
+    try:
+        values = [naive()(arrays, w)[1] for arrays in points]
+    except Exception as error:  # the primal has no derivative of this kind, or none in these dtypes
+        return list(made), f"that of autodiff is not known: {describe(error)}"
+    for k, derivatives in enumerate(values):
+        errors = [_beyond(v, c.truth) for c, v in zip(made, derivatives, strict=True)]
         # The points beside it tell what the function does with rounding of its arguments, not what rounding commits.
         careful = [max(c.careful, typical_error(e, c.present())) if k == 0 else c.careful
                    for c, e in zip(made, errors, strict=True)]  # fmt: skip
@@ -273,7 +275,7 @@ def _beside_naive(
             dataclasses.replace(c, naive=np.maximum(c.naive, e), careful=size)
             for c, e, size in zip(made, errors, careful, strict=True)
         ]
-    return list(made)
+    return list(made), ""
 
 
 def _beside_rounded(

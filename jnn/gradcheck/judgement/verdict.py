@@ -12,6 +12,11 @@ from jnn.gradcheck.judgement.findings import Measured, worst_of
 from jnn.gradcheck.oracle.problem import Leaf, Problem
 from jnn.gradcheck.report import Check, Element, LeafEvidence
 
+NOTHING = "nothing could be compared"
+"""The note of a leaf of which nothing is known."""
+ELEMENTS = ("reverse mode", "forward mode", "differences")
+"""Checks that look at leaves, of which the leaves' notes say what was seen."""
+
 
 def declared(problem: Problem, expected: str | Sequence[str]) -> set[str]:
     """The names of the leaves that the user declares to deviate.
@@ -55,8 +60,11 @@ def summary(verdict: str, leaves: Sequence[LeafEvidence], checks: Sequence[Check
         )
     if verdict == "kink":
         return f"at a kink in {names}" if bad else "at a kink: any value between the one-sided derivatives is as good"
-    reasons = [c.why for c in checks if c.outcome == verdict][:1] or [leaf.note for leaf in bad if leaf.note][:1]
-    because = f": {reasons[0]}" if reasons and reasons[0] else ""
+    # What was seen in a leaf says more than which cotangents showed it; a check of its own kind says more than both.
+    undecided = [c for c in checks if c.outcome == verdict]
+    reasons = [c.why for c in undecided if c.name not in ELEMENTS]
+    reasons += [leaf.note for leaf in bad if leaf.note and NOTHING not in leaf.note] + [c.why for c in undecided]
+    because = f": {reasons[0]}" if reasons and reasons[0] else f": {NOTHING}" if bad else ""
     return (f"undecided in {names}" if bad else "undecided: " + ", ".join(which[:3])) + because
 
 
@@ -99,7 +107,8 @@ def evidence(leaf: Leaf, measured: Measured, outcome: str, note: str, pattern: s
         path=leaf.path, shape=tuple(int(n) for n in leaf.shape), dtype=np.dtype(leaf.dtype).name, verdict=outcome,
         comparisons=measured.elements, wrong_share=measured.wrong_share, worst=measured.worst,
         median_ulps=measured.median_ulps, pattern=pattern, note=note, detectable=measured.detectable,
-        detectable_element=measured.typical, detectable_rounding=measured.precision, errors=measured.errors,
+        detectable_element=measured.typical, detectable_rounding=measured.precision,
+        detectable_rounding_element=measured.precision_element, errors=measured.errors,
     )  # fmt: skip
 
 

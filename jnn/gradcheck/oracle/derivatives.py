@@ -22,6 +22,7 @@ from jnn.gradcheck.oracle.numbers import EPS64
 from jnn.gradcheck.oracle.numerical import Plan
 from jnn.gradcheck.oracle.problem import Problem
 from jnn.gradcheck.oracle.rewrite import silenced, without_rules
+from jnn.gradcheck.oracle.sums import sums_coarsely
 
 Arrays = list[Any]
 COARSER = 2.0**12
@@ -158,8 +159,8 @@ class Derivatives:
         y, back = jax.vjp(lambda *x: plain(*problem.merged(arrays, x)), *problem.differentiable(arrays))
         return list(y), list(back(list(w)))
 
-    def _naive_push(self, arrays: Arrays, v: Arrays) -> tuple[Arrays, Arrays]:
-        plain, problem = core.jaxpr_as_fun(self.primal), self.problem
+    def _naive_push(self, arrays: Arrays, v: Arrays, primal: Any = None) -> tuple[Arrays, Arrays]:
+        plain, problem = core.jaxpr_as_fun(self.primal if primal is None else primal), self.problem
         y, dy = jax.jvp(lambda *x: plain(*problem.merged(arrays, x)), problem.differentiable(arrays), list(v))
         return list(y), list(dy)
 
@@ -170,7 +171,16 @@ class Derivatives:
         Every equation is rounded once, and sums are accumulated in float32 at least: what a careful implementation
         commits.
         """
-        return self._carefully(jaxprs.trace(self._naive_pull, self.lows, self.cotangent_shapes())[0])
+        return self._carefully(self._naive_jaxpr)
+
+    @functools.cached_property
+    def _naive_jaxpr(self) -> Any:
+        return jaxprs.trace(self._naive_pull, self.lows, self.cotangent_shapes())[0]
+
+    @functools.cached_property
+    def naive_sums_coarsely(self) -> bool:
+        """Whether JAX's own reverse mode of the primal adds up many terms in a dtype coarser than float32."""
+        return sums_coarsely(self._naive_jaxpr)
 
     @functools.cached_property
     def naive_push(self) -> Callable[..., tuple[Arrays, Arrays]]:
@@ -199,8 +209,16 @@ class Derivatives:
     @functools.cached_property
     def with_stop_gradient(self) -> Callable[..., tuple[Arrays, Arrays]]:
         """`naive` of the primal without rules but with its stop_gradients."""
-        detached, _, _ = without_rules(self.reference.jaxpr, detach=True)
-        return jax.jit(functools.partial(self._naive_pull, primal=detached))
+        return jax.jit(functools.partial(self._naive_pull, primal=self._detached))
+
+    @functools.cached_property
+    def with_stop_gradient_push(self) -> Callable[..., tuple[Arrays, Arrays]]:
+        """`naive_push` of the same."""
+        return jax.jit(functools.partial(self._naive_push, primal=self._detached))
+
+    @functools.cached_property
+    def _detached(self) -> Any:
+        return without_rules(self.reference.jaxpr, detach=True)[0]
 
     @functools.cached_property
     def coarsest(self) -> float:

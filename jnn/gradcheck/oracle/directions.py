@@ -20,18 +20,21 @@ def generator(seed: int, purpose: str, path: str) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest[:8], "little"))
 
 
-def signed(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, grain: float = 0.0) -> np.ndarray:
+def signed(
+    rng: np.random.Generator, shape: tuple[int, ...], dtype: Any, grain: float = 0.0, *, full: bool = False
+) -> np.ndarray:
     """Numbers of either sign and of magnitude 0.5 to 1.5: none is small, none is constant.
 
     With the spacing `grain` of a coarse dtype, they are multiples of twice that: they and the sums of two of them are
-    numbers of that dtype, and casts to it on their way change nothing. (A fine dtype needs no grid, and without one a
-    rule that rounds its cotangent without being asked to is seen.)
+    numbers of that dtype, and casts to it on their way change nothing; with `full` they have all digits of that dtype,
+    so that sums of a few of them are not exact in it. (A fine dtype needs no grid, and without one a rule that rounds
+    its cotangent without being asked to is seen.)
     """
 
     def drawn() -> Any:
         size = rng.uniform(0.5, 1.5, shape)
         if grain >= COARSE:
-            unit = min(2 * grain, 0.5)
+            unit = np.where(size < 1, 0.5 * grain, grain) if full else min(2 * grain, 0.5)
             size = np.round(size / unit) * unit
         return size * rng.choice([-1.0, 1.0], shape)
 
@@ -84,18 +87,16 @@ def cotangents(outputs: Sequence[Leaf], seed: int, large: bool, grain: float = 0
     """The cotangents of a check: signed random ones, then sparse ones that isolate leaves, borders and elements."""
     total = sum(o.size for o in outputs)
 
-    def drawn(name: str, mask: Callable[[int, Leaf], Any] = lambda k, o: True) -> Probe:
+    def drawn(name: str, mask: Callable[[int, Leaf], Any] = lambda k, o: True, *, full: bool = False) -> Probe:
+        def values(o: Leaf) -> np.ndarray:
+            return signed(generator(seed, "cotangent " + name, o.path), o.shape, o.dtype, grain, full=full)
+
         def made() -> tuple[np.ndarray, ...]:
-            return tuple(
-                np.where(
-                    mask(k, o), signed(generator(seed, "cotangent " + name, o.path), o.shape, o.dtype, grain), 0
-                ).astype(o.dtype)
-                for k, o in enumerate(outputs)
-            )
+            return tuple(np.where(mask(k, o), values(o), 0).astype(o.dtype) for k, o in enumerate(outputs))
 
         return Probe(name, made if large else made())
 
-    probes = [drawn("random 1"), drawn("random 2")]
+    probes = [drawn("random 1"), drawn("random 2", full=True)]
     if total == 1:
         first, second = probes
         flip = -1.0 if np.sign(np.real(first.values[0])) == np.sign(np.real(second.values[0])) else 1.0

@@ -316,7 +316,8 @@ class Promotion:
             return [Dual(lax.convert_element_type(high if self.own else low, target), None)]
         low = None if self.own else lax.convert_element_type(low, target)
         if self.rounded and jnp.finfo(target).eps > jnp.finfo(source).eps:
-            high = self._round(high, target)
+            same = lax.convert_element_type(lax.convert_element_type(high, target), high.dtype) == high
+            high = lax.select(same, high, self._round(high, target))  # a number of that dtype is not rounded
         return [Dual(low, high if high.dtype == wide(target) else lax.convert_element_type(high, wide(target)))]
 
     def _round(self, value: Any, dtype: Any) -> Any:

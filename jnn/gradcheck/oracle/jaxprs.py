@@ -103,15 +103,15 @@ def is_foreign(eqn: Any) -> bool:
     return eqn.primitive.name not in RULES and module.split(".")[0] not in ("jax", "jaxlib")
 
 
-def expanded(eqn: Any) -> Any:
-    """The jaxpr of what evaluates a primitive of another library; None where it is JAX's own or cannot be traced."""
+def expanded(eqn: Any) -> tuple[Any, str]:
+    """The jaxpr of what evaluates a primitive of another library, or why it cannot be traced; (None, "") for JAX's."""
     if not is_foreign(eqn):
-        return None
+        return None, ""
     shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in eqn.invars]
     try:
-        return jax.make_jaxpr(lambda *args: eqn.primitive.impl(*args, **eqn.params))(*shapes)
-    except Exception:  # it looks at numbers, say: it stays what it is
-        return None
+        return jax.make_jaxpr(lambda *args: eqn.primitive.impl(*args, **eqn.params))(*shapes), ""
+    except Exception as error:  # code of another library: it looks at numbers, say, or has no such function
+        return None, f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:160]}"
 
 
 def site(eqn: Any) -> str:

@@ -80,7 +80,9 @@ class Rewriting:
             return self._shard_map(eqn, values)
         if name == "pallas_call" and self._rules and jaxprs.has_rule(eqn.params["jaxpr"]):
             return self._pallas_call(eqn, values)
-        foreign = jaxprs.expanded(eqn) if self._rules else None
+        foreign, refusal = jaxprs.expanded(eqn) if self._rules else (None, "")
+        if refusal and all(any(jaxprs.is_inexact(v.aval.dtype) for v in side) for side in (eqn.invars, eqn.outvars)):
+            self.kept[f"{name} at {self._site}: its derivative was left in place ({refusal})"] = None
         if foreign is not None:
             self.removed[f"primitive {name} at {self._site}"] = None
             return self.closed(foreign)(*values)

@@ -70,6 +70,11 @@ def _coarse(jaxpr: Any, stack: str, *, looped: bool) -> Iterator[tuple[str, str]
                 yield from _coarse(sub, within, looped=looped or name in ("scan", "while"))
 
 
+def sums_coarsely(jaxpr: Any) -> bool:
+    """Whether a program adds up many terms in a coarse dtype."""
+    return any(True for _ in _coarse(jaxpr, "", looped=False))
+
+
 def summed_by_rules(jaxpr: Any) -> tuple[str, ...]:
     """The coarse sums that the backward functions of custom_vjp calls in a jaxpr write down themselves.
 

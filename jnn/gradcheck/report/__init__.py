@@ -86,9 +86,11 @@ class LeafEvidence:
     """What was seen in one leaf of the arguments (of the outputs, for a forward rule whose gradient cannot be taken).
 
     `comparisons` counts elements times probes; `detectable` is the smallest relative error of the whole leaf that would
-    have failed, `detectable_element` the smallest of a typical (median) single element, `detectable_rounding` that of
-    the arithmetic alone (lost precision, coarse accumulation) where the formula is right, for the first cotangent;
-    infinite where none would. `expected` says that the user declared a deviation here.
+    have failed, `detectable_element` the smallest of a typical (median) single element; `detectable_rounding` the
+    smallest typical error of the arithmetic alone (lost precision, coarse accumulation) where the formula is right, by
+    the leaf as a whole where it is judged as one, and `detectable_rounding_element` that of a single element; both are
+    for the first cotangent and the dtypes that the rule uses now. Infinite where none would have failed, NaN where that
+    was not measured. `expected` says that the user declared a deviation here.
     """
 
     path: str
@@ -105,6 +107,7 @@ class LeafEvidence:
     detectable: float = math.nan
     detectable_element: float = math.nan
     detectable_rounding: float = math.nan
+    detectable_rounding_element: float = math.nan
     errors: ErrorByElement | None = None
     steps: tuple[StepCurve, ...] = ()
 
@@ -289,12 +292,16 @@ def _row(leaf: LeafEvidence) -> tuple[str, ...]:
 
 
 def _noticed(leaf: LeafEvidence) -> str:
-    """The smallest error of the formula that would have failed, and of the rounding, where that is coarser."""
+    """The smallest error of the formula that would have failed; of the rounding, and of that of one element, where
+    these are coarser.
+    """
     if not math.isfinite(leaf.detectable):
         return "-"
-    formula, rounding = f"{leaf.detectable:.1g}", leaf.detectable_rounding
-    coarser = math.isfinite(rounding) and rounding > 1.5 * leaf.detectable
-    return f"{formula}, rounding {rounding:.1g}" if coarser else formula
+    text, before = f"{leaf.detectable:.1g}", leaf.detectable
+    for name, size in (("rounding", leaf.detectable_rounding), ("of one element", leaf.detectable_rounding_element)):
+        if math.isfinite(size) and size > 1.5 * before:
+            text, before = f"{text}, {name} {size:.1g}", size
+    return text
 
 
 def _check(check: Check) -> tuple[str, ...]:

@@ -95,6 +95,7 @@ def _leaves(leaves: Sequence[dict[str, Any]]) -> Markup:
             _pair("leaf", _relative(leaf["detectable"])),
             _pair("element", _relative(leaf["detectable_element"])),
             _pair("rounding", _relative(leaf["detectable_rounding"])),
+            _pair("rounding of an element", _relative(leaf["detectable_rounding_element"])),
         ]
         rows.append(
             [
