@@ -29,9 +29,10 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from jnn import backprop, objectives
+from jnn.checks import real_array
 from jnn.likelihoods import Likelihood
 from jnn.networks import Layered, Network, Params
-from jnn.networks.base import laid_out
+from jnn.networks.base import laid_out, leading_axes
 
 BLOCK = 2**24
 """The most numbers of J that are held at once; more examples are worked on one block after another."""
@@ -100,6 +101,7 @@ def hessian_vector_product(
     of = _Objective.of(network, likelihood, reduction, weight_decay, mask)
 
     def evaluate(params: Params, v: Params, x: Array, y: Array, weights: Array | None = None) -> Params:
+        leading_axes(network, v, lead=(), what="v")
         columns, y, weights = objectives.examples(network, params, x, y, weights)
         counts, gamma = of.shares(columns, weights)
         return of.decayed(_hessian_product(of, params, columns, y, counts)(v), v, gamma)
@@ -141,6 +143,7 @@ def gauss_newton_vector_product(
     of = _Objective.of(network, likelihood, reduction, weight_decay, mask)
 
     def evaluate(params: Params, v: Params, x: Array, weights: Array | None = None) -> Params:
+        leading_axes(network, v, lead=(), what="v")
         columns, weights = _inputs(network, params, x, weights)
         counts, gamma = of.shares(columns, weights)
         a, kept = network.forward(params, columns)
@@ -154,8 +157,8 @@ def gauss_newton_vector_product(
 
 def _inputs(network: Network, params: Params, x: Any, weights: Any) -> tuple[Array, Any]:
     """Examples without their targets, as columns."""
-    rows = jnp.zeros(jnp.shape(x)[:-1])
-    columns, _, weights = objectives.examples(network, params, x, rows, weights)
+    x = real_array(x, "x")
+    columns, _, weights = objectives.examples(network, params, x, jnp.zeros(x.shape[:-1]), weights)
     return columns, weights
 
 
@@ -164,6 +167,7 @@ def _inputs(network: Network, params: Params, x: Any, weights: Any) -> tuple[Arr
 
 def jacobian(network: Network, params: Params, x: backprop.Inputs) -> Params:
     """J, ∂a_k/∂w for every example and output: the structure of `params`, each leaf `(*batch, K, *its shape)`."""
+    leading_axes(network, params, lead=())
     columns, batch = network.columns(params, x)
     a, kept = network.forward(params, columns)
     unit = jnp.broadcast_to(jnp.eye(len(a), dtype=a.dtype), (a.shape[1], len(a), len(a)))

@@ -30,13 +30,14 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key, Num
 
-from jnn import backprop, curvature, ensembles
+from jnn import backprop, checks, curvature, ensembles
 from jnn.likelihoods import Gaussian, Likelihood
 from jnn.model import Model
 from jnn.networks import Layered, Network, Params, nguyen_widrow
 from jnn.networks.base import leading_axes
 from jnn.optimizers import levenberg_marquardt
 from jnn.posterior import Basis, Diagonal, Full, Kronecker, Pair, Posterior
+from jnn.training.problem import Examples, check_problem
 
 Structure = Literal["full", "kronecker", "diagonal", "last_layer"]
 Inputs = Num[Array | np.ndarray, "n d"]
@@ -89,23 +90,19 @@ def fit(
         raise ValueError(f"expected structure as one of {', '.join(get_args(Structure))}, got {structure!r}")
     if structure in ("kronecker", "last_layer") and not isinstance(network, Layered):
         raise ValueError(f'{structure} needs a network of layers, as those of mlp; take "full" or "diagonal"')
-    gamma = np.asarray(weight_decay, np.float64)
-    if not (np.isfinite(gamma).all() and (gamma > 0).all()):
-        raise ValueError(
-            f"expected weight_decay > 0, got {weight_decay}: without it the prior is improper, and nothing is posterior"
-        )
     lead = leading_axes(network, params)
+    if len(lead) > 1:
+        raise ValueError(f"expected params of one network, or of members along one axis; got {lead} of them")
     members = int(np.prod(lead, dtype=int))
-    if len(lead) > 1 or gamma.shape not in ((), lead):
-        raise ValueError(f"expected weight_decay as one number, or one for each of {lead} members; got {gamma.shape}")
-    gammas, noises = (np.broadcast_to(v, (members,)) for v in (gamma, np.nan if noise is None else noise))
+    gammas = _positive("weight_decay", weight_decay, lead, ", as without it the prior is improper")
+    noises = None if noise is None else _positive("noise", noise, lead)
     dtype = jax.tree.leaves(params)[0].dtype
     with jax.enable_x64(True):
-        problem = _Problem.of(network, likelihood, x, y, weights)
+        problem = _Problem.of(network, likelihood, params, x, y, weights)
         found = []
         for m in range(members):
             own = jax.tree.map(lambda leaf, m=m: np.asarray(leaf if not lead else leaf[m], np.float64), params)
-            posterior, distance = _posterior(problem, own, structure, gammas[m], None if noise is None else noises[m])
+            posterior, distance = _posterior(problem, own, structure, gammas[m], None if noises is None else noises[m])
             found.append(posterior)
             if distance > 1:
                 warnings.warn(
@@ -117,6 +114,14 @@ def fit(
                 )
     one_or_all = _stacked(found) if lead else found[0]
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), one_or_all)
+
+
+def _positive(name: str, value: Any, lead: tuple[int, ...], why: str = "") -> np.ndarray:
+    """A number for each member."""
+    found = np.asarray(checks.number(name, value, f"finite and > 0{why}", lambda v: v > 0), np.float64)
+    if found.shape not in ((), lead):
+        raise ValueError(f"expected {name} as one number, or one for each member, {lead}; got shape {found.shape}")
+    return np.broadcast_to(found.reshape(-1), (int(np.prod(lead, dtype=int)),))
 
 
 def _stacked(posteriors: list[Posterior]) -> Posterior:
@@ -144,12 +149,13 @@ class _Problem(NamedTuple):
     weights: Any
 
     @classmethod
-    def of(cls, network: Network, likelihood: Likelihood, x: Any, y: Any, weights: Any) -> "_Problem":
-        x = np.asarray(x, np.float64)
-        y = np.asarray(likelihood.check_targets(y, network.outputs))
-        if x.ndim != 2 or len(x) != len(y):
-            raise ValueError(f"expected x of shape (n, {network.inputs}) and n targets; got {x.shape} and {y.shape}")
-        weights = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
+    def of(cls, network: Network, likelihood: Likelihood, params: Params, x: Any, y: Any, weights: Any) -> "_Problem":
+        """Checked as by `jnn.fit`; of one network or of several."""
+        params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+        x = np.asarray(checks.real_array(x, "x"), np.float64)
+        x, y, weights = check_problem(network, likelihood, Examples(x, y, weights), None, params).examples
+        y = np.asarray(y)
+        weights = np.ones(len(x)) if weights is None else weights
         return cls(network, likelihood, x, y.astype(np.float64) if y.dtype.kind == "f" else y, weights)
 
     @property
@@ -306,8 +312,15 @@ def train(
     Warns:
         NotConvergedWarning: if the decay of a network that is kept still changed in the last round.
     """
-    if not 1 <= keep <= restarts:
+    restarts, rounds, epochs = (
+        checks.count("restarts", restarts),
+        checks.count("rounds", rounds),
+        checks.count("epochs", epochs),
+    )
+    if (keep := checks.count("keep", keep)) > restarts:
         raise ValueError(f"expected keep from 1 to the {restarts} restarts, got {keep}")
+    tolerance = checks.one_number("tolerance", tolerance, "finite and ≥ 0", lambda v: v >= 0)
+    x, y = checks.real_array(x, "x"), likelihood.check_targets(y, network.outputs)
     initializer: dict[str, Any] = {"initializer": nguyen_widrow} if isinstance(network, Layered) else {}
     gammas = np.logspace(-3, 1, restarts) if restarts > 1 else np.array([0.1])
     params: Any = None
@@ -329,7 +342,7 @@ def train(
         )
         params = trained.params
         with jax.enable_x64(True):
-            problem = _Problem.of(network, likelihood, x, y, None)
+            problem = _Problem.of(network, likelihood, params, x, y, None)
             each = [
                 jax.tree.map(lambda leaf: np.array(leaf, np.float64), trained.member(m)[1]) for m in range(restarts)
             ]
@@ -434,12 +447,11 @@ def leverages(ensemble: ensembles.Ensemble, x: Inputs, y: Targets, *, weight_dec
         raise ValueError(
             "leverages need examples that were held out: pass validation=0.2, or held_out, to ensembles.fit"
         )
-    if not weight_decay > 0:
-        raise ValueError(f"expected weight_decay > 0, got {weight_decay}")
+    weight_decay = checks.one_number("weight_decay", weight_decay, "finite and > 0", lambda v: v > 0)
     dtype = jax.tree.leaves(ensemble.params)[0].dtype
     found, squares = [], []
     with jax.enable_x64(True):
-        problem = _Problem.of(network, likelihood, x, y, None)
+        problem = _Problem.of(network, likelihood, ensemble.params, x, y, None)
         for m in range(len(ensemble)):
             params = jax.tree.map(lambda leaf, m=m: np.asarray(leaf[m], np.float64), ensemble.params)
             rows = np.asarray(_compiled_rows(network, likelihood, params, problem.x, problem.weights))
@@ -501,10 +513,11 @@ def sampling_covariance(
     if kind not in ("observed", "hc3"):
         raise ValueError(f'expected kind "observed" or "hc3", got {kind!r}')
     with jax.enable_x64(True):
-        problem = _Problem.of(network, likelihood, x, y, None)
+        problem = _Problem.of(network, likelihood, params, x, y, None)
+        leading_axes(network, params, lead=())
         own = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
         flat, unravel = ravel_pytree(own)
-        gamma = float(weight_decay) * np.eye(len(flat))
+        gamma = checks.one_number("weight_decay", weight_decay, "finite and ≥ 0", lambda v: v >= 0) * np.eye(len(flat))
         hessian = np.asarray(_compiled_hessian(network, likelihood, own, problem.x, problem.y)) + gamma
         values, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
         if values[0] <= values[-1] * len(values) * np.finfo(np.float64).eps:

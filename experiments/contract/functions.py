@@ -1,5 +1,6 @@
 """The public functions with good arguments, by name, all of which may be changed."""
 
+import functools
 import inspect
 import pathlib
 import tempfile
@@ -16,7 +17,9 @@ import jnn
 from jnn import (
     activations,
     backprop,
+    curvature,
     ensembles,
+    laplace,
     likelihoods,
     networks,
     objectives,
@@ -260,6 +263,80 @@ def _backprop() -> list[Function]:
     return found
 
 
+def _curvature() -> list[Function]:
+    found = []
+    own: list[tuple[Any, Any, dict[str, Any]]] = [
+        (NETWORK, Gaussian(), {"params": PARAMS, "x": X, "y": Y}),
+        (CLASSES, Categorical(), {"params": CLASS_PARAMS, "x": X, "y": LABELS}),
+    ]
+    for network, likelihood, batch in own:
+        batch = {**batch, "v": batch["params"], "weights": WEIGHTS}
+        for make, names in (
+            (curvature.hessian_vector_product, "params v x y weights"),
+            (curvature.gauss_newton_vector_product, "params v x weights"),
+            (curvature.gauss_newton, "params x weights"),
+            (curvature.hessian, "params x y weights"),
+            (curvature.diagonal, "params x weights"),
+            (curvature.kronecker_factors, "params x weights"),
+        ):
+            call = make(network, likelihood)
+            arguments = {name: batch[name] for name in names.split(" ")}
+            found.append(Function(f"curvature.{make.__name__}", call, arguments, optional=("weights",)))
+        found += [
+            Function("curvature.root_rows", functools.partial(curvature.root_rows, network, likelihood),
+                     {name: batch[name] for name in ("params", "x", "weights")}, optional=("weights",)),
+            Function("curvature.jacobian", functools.partial(curvature.jacobian, network),
+                     {name: batch[name] for name in ("params", "x")}),
+        ]  # fmt: skip
+    value = curvature.differentiable(CLASSES, Categorical())
+    found.append(
+        Function("curvature.differentiable", lambda params, x: value(params, x, LABELS),
+                 {"params": CLASS_PARAMS, "x": X})
+    )  # fmt: skip
+    return found
+
+
+def _laplace() -> list[Function]:
+    def moments(posterior: Any, params: Any = PARAMS) -> Any:
+        return jnn.Model(NETWORK, Gaussian(), params, posterior=posterior).moments(X)
+
+    def fit(**given: Any) -> Any:
+        arguments = {"params": PARAMS, "x": X, "y": Y, "weight_decay": 0.5, **given}
+        return laplace.fit(NETWORK, Gaussian(), **arguments)
+
+    data = {"x": X, "y": Y, "weights": WEIGHTS}
+    known = jnn.Model(NETWORK, Gaussian(), PARAMS, posterior=fit())
+    held_out = ensembles.fit(NETWORK, Gaussian(), X, Y, members=3, validation=0.25, **FIT)
+    line = jnn.mlp([3, 2])
+    flat = _params(line)
+    return [
+        Function("laplace.fit", lambda **given: moments(fit(**given)), data, trains=True, optional=("weights",)),
+        Function("laplace.fit", lambda params: moments(fit(params=params), params), {"params": PARAMS}, trains=True),
+        Function("laplace.fit", lambda **given: moments(fit(**given)), {"weight_decay": 0.5, "noise": 2.0},
+                 trains=True, optional=("noise",)),
+        Function("laplace.fit", lambda x, y: moments(fit(x=x, y=y, structure="kronecker")), {"x": X, "y": Y},
+                 trains=True),
+        Function("laplace.train", lambda **given: laplace.train(
+            NETWORK, Gaussian(), **{"x": X, "y": Y, "key": KEY, "restarts": 2, "rounds": 2, "epochs": 2, **given}
+        ).moments(X), {"x": X, "y": Y, "key": KEY}, trains=True),
+        Function("laplace.train", lambda **given: laplace.train(
+            NETWORK, Gaussian(), X, Y, key=KEY, **{"restarts": 2, "rounds": 2, "epochs": 2, **given}
+        ).moments(X), {"keep": 1, "rounds": 2, "epochs": 2, "tolerance": 0.5}, trains=True),
+        Function("laplace.leverages", lambda x, y: laplace.leverages(held_out, x, y).moments(X), {"x": X, "y": Y},
+                 trains=True),
+        Function("laplace.leverages", lambda weight_decay: laplace.leverages(
+            held_out, X, Y, weight_decay=weight_decay).moments(X), {"weight_decay": 0.5}, trains=True),
+        *(Function("laplace.sampling_covariance", lambda kind=kind, **given: laplace.sampling_covariance(
+            line, Gaussian(), kind=kind, **{"params": flat, "x": X, "y": Y, "weight_decay": 0.5, **given}), arguments,
+            trains=True)
+          for kind in ("observed", "hc3")
+          for arguments in ({"params": flat, "x": X, "y": Y}, {"weight_decay": 0.5})),
+        Function("Model.moments", known.moments, {"x": X}),
+        Function("Model.interval", known.interval, {"x": X}),
+        Function("Model.interval", lambda coverage: known.interval(X, coverage), {"coverage": 0.5}),
+    ]  # fmt: skip
+
+
 def _fitted(network: Any = NETWORK, likelihood: Any = Gaussian(), x: Any = X, y: Any = Y, **settings: Any) -> Any:  # noqa: B008
     return jnn.fit(network, likelihood, x, y, **{**FIT, **settings}).params
 
@@ -400,7 +477,7 @@ def _plots() -> list[Function]:
 def functions() -> list[Function]:
     """All of them."""
     makers = (_activations, _likelihoods, _networks, _transforms, _model, _optimizers, _objectives, _backprop,
-              _training, _persistence, _sklearn, _plots)  # fmt: skip
+              _curvature, _laplace, _training, _persistence, _sklearn, _plots)  # fmt: skip
     return [function for make in makers for function in make()]
 
 

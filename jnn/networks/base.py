@@ -213,16 +213,18 @@ def expected_parameters(network: Network) -> Params:
     return jax.eval_shape(lambda: network.init(jax.random.key(0)))
 
 
-def leading_axes(network: Network, params: Params, lead: tuple[int, ...] | None = None) -> tuple[int, ...]:
+def leading_axes(
+    network: Network, params: Params, lead: tuple[int, ...] | None = None, what: str = "params"
+) -> tuple[int, ...]:
     """The axes of an ensemble before those of one network's parameters: () for one network, (M,) for M of them.
 
     Raises ValueError unless they are the network's, with leading axes `lead` if given; TypeError unless floating-point.
     """
     expected = expected_parameters(network)
     if (got := jax.tree.structure(params)) != (wanted := jax.tree.structure(expected)):
-        raise ValueError(f"expected params of the structure that network.init gives, {wanted}; got {got}")
+        raise ValueError(f"expected {what} of the structure that network.init gives, {wanted}; got {got}")
     for (path, like), leaf in zip(jax.tree.leaves_with_path(expected), jax.tree.leaves(params), strict=True):
-        where = f"params{jax.tree_util.keystr(path)}"
+        where = f"{what}{jax.tree_util.keystr(path)}"
         if not (hasattr(leaf, "shape") and is_floating(leaf)):
             got = type(leaf).__name__ + (f" of dtype {leaf.dtype}" if hasattr(leaf, "dtype") else "")
             raise TypeError(f"expected {where} as an array of floating-point numbers, got {got}")

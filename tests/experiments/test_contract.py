@@ -16,8 +16,8 @@ from experiments.contract.kinds import kinds_of
 
 ROOT = pathlib.Path(__file__).parents[2]
 MODULES = (
-    "activations backprop ensembles gradcheck likelihoods networks objectives optimizers persistence plots schedules "
-    "training training.stopping transforms"
+    "activations backprop curvature ensembles gradcheck laplace likelihoods networks objectives optimizers "
+    "persistence plots schedules training training.stopping transforms"
 )
 
 

@@ -252,8 +252,23 @@ def test_members_may_have_bases_of_several_ranks(key):
 
 def test_bad_input(key):
     params, x, y = trained(key)
-    with pytest.raises(ValueError, match="expected weight_decay > 0, got 0"):
+    with pytest.raises(
+        ValueError, match="expected weight_decay to be finite and > 0, as without it the prior is improper"
+    ):
         laplace.fit(NETWORK, GAUSSIAN, params, x, y, weight_decay=0.0)
+    for wrong, message in (
+        ({"noise": -1.0}, "expected noise to be finite and > 0"),
+        ({"noise": np.nan}, "expected noise to be finite and > 0"),
+        ({"weight_decay": [1.0, 2.0]}, "expected weight_decay to be"),
+        ({"x": np.where(x > x.min(), x, np.nan)}, "x has NaN or infinite values"),
+        ({"x": x[:, :1]}, "one row an example"),
+        ({"weights": -np.ones(len(x))}, "expected weights that are finite, ≥ 0"),
+        ({"params": jax.tree.map(lambda leaf: leaf * jnp.nan, params)}, "params has NaN"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=message):
+            inspect.unwrap(laplace.fit)(
+                NETWORK, GAUSSIAN, **{"params": params, "x": x, "y": y, "weight_decay": 1.0, **wrong}
+            )
     with pytest.raises(ValueError, match="leave no residuals to tell the noise from"):
         laplace.fit(NETWORK, GAUSSIAN, params, x[:2], y[:2], weight_decay=1e-9)
     with pytest.raises(ValueError, match="expected structure as one of full, kronecker"):
@@ -377,6 +392,9 @@ def test_hc3_is_that_of_statsmodels():
 def test_covariances_need_a_minimum(key):
     params = NETWORK.init(key, dtype=jnp.float64)
     _, x, y = trained(key)
+    for decay in (-1.0, np.nan):
+        with pytest.raises(ValueError, match="expected weight_decay to be finite and ≥ 0"):
+            laplace.sampling_covariance(NETWORK, GAUSSIAN, params, x, y, weight_decay=decay)
     with pytest.raises(ValueError, match="the Hessian is not positive definite"):
         laplace.sampling_covariance(NETWORK, GAUSSIAN, params, x, y - 10, weight_decay=0.0)
 
@@ -423,7 +441,7 @@ def test_leverages_ask_for_what_was_held_out(key):
     with pytest.raises(ValueError, match="leverages need Gaussian noise of one variance"):
         laplace.leverages(of_others, x, y)
     held_out = jnn.ensembles.fit(NETWORK, GAUSSIAN, x, y, validation=0.2, **settings)
-    with pytest.raises(ValueError, match="expected weight_decay > 0"):
+    with pytest.raises(ValueError, match="expected weight_decay to be finite and > 0"):
         laplace.leverages(held_out, x, y, weight_decay=0.0)
     narrow, wide = np.array([[0.0, 0.0]]), np.array([[9.0, 9.0]])
     model = laplace.leverages(held_out, x, y)  # fewer examples than weights: the dual form
