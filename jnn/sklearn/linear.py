@@ -12,32 +12,34 @@ Breiman, "Stacked regressions", 1996): α, β ≥ 0 for classes; α + β = 1 for
 correction.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy import optimize, special
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, RidgeCV
 
 from jnn.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood
 from jnn.model import Model
 from jnn.networks import Layered, Params
 
 PENALTIES = np.logspace(-2, 3, 11)
-"""Of ridge regression on standardized inputs, among which its own cross-validation chooses."""
+"""Of ridge regression on standardized inputs, among which what the members hold out chooses."""
 DOUBT = 5.0
 """That α + β is not 1 has to be shown by this many nats for each square of the difference: where all examples held out
 are classified, their error alone would ask for ever larger weights."""
 
 
 class Linear(NamedTuple):
-    """a = Aᵀ z + c."""
+    """a = Aᵀ z + c, for each member."""
 
-    A: np.ndarray  # (d, K)
-    c: np.ndarray  # (K,)
+    A: np.ndarray  # (members, d, K)
+    c: np.ndarray  # (members, K)
+
+    def __call__(self, z: np.ndarray) -> np.ndarray:
+        """Pre-activations `(n, members, K)`."""
+        members, d, k = self.A.shape
+        return (z @ np.moveaxis(self.A, 0, 1).reshape(d, -1)).reshape(-1, members, k) + self.c
 
 
 def beside(
@@ -71,15 +73,22 @@ def beside(
     network, params = _reading_inputs(network, params)
     v = np.ones(len(z)) if weights is None else weights / weights.mean(dtype=float)  # their scale is no matter
     x = z[:, :columns].astype(np.float64)
-    linear = [_fitted(likelihood, network.outputs, x[own], y[own], v[own]) for own in (r[r >= 0] for r in rows)]
+    own, out = (_counts(each, len(x)) * v for each in (rows, held_out))
+    if isinstance(likelihood, Gaussian):
+        linear = _ridge(x, y.astype(np.float64), own, out)
+    else:
+        linear = _logistic(x, y if isinstance(likelihood, Bernoulli) else np.eye(network.outputs)[y], own, likelihood)
     # With Gaussian noise the mean is the pre-activation.
     said = Model(network, likelihood if isinstance(likelihood, Gaussian) else Gaussian(), params[0]).member_means(z)
-    out = [r[r >= 0] for r in held_out]
-    a = np.concatenate([each[own] for each, own in zip(np.asarray(said, float), out, strict=True)])
-    others = np.concatenate([x[own] @ one.A + one.c for one, own in zip(linear, out, strict=True)])
-    order = np.concatenate(out)
-    alpha, beta = _shares(likelihood, a, others, y[order], v[order])
+    member, row = np.nonzero(out)
+    a, others = np.asarray(said, float)[member, row], np.moveaxis(linear(x), 1, 0)[member, row]
+    alpha, beta = _shares(likelihood, a, others, y[row], v[row])
     return network, [_mixed(each, linear, alpha, beta) for each in params]
+
+
+def _counts(rows: np.ndarray, n: int) -> np.ndarray:
+    """How often each of n examples is among each member's rows, `(members, n)`; negative ones are of none."""
+    return np.stack([np.bincount(own[own >= 0], minlength=n) for own in rows])
 
 
 def _reading_inputs(network: Layered, params: Sequence[Params]) -> tuple[Layered, list[Params]]:
@@ -95,38 +104,66 @@ def _reading_inputs(network: Layered, params: Sequence[Params]) -> tuple[Layered
     return replace(network, layers=(*hidden, replace(last, sources=(0, *last.sources)))), [*map(widened, params)]
 
 
-def _mixed(params: Params, linear: Sequence[Linear], alpha: float, beta: float) -> Params:
+def _mixed(params: Params, linear: Linear, alpha: float, beta: float) -> Params:
     *before, p = params
     weights, bias = alpha * p["W"], alpha * p["b"]
-    weights[:, : len(linear[0].A)] += beta * np.stack([one.A for one in linear])  # the inputs' come first
-    bias += beta * np.stack([one.c for one in linear])
+    weights[:, : linear.A.shape[1]] += beta * linear.A  # the inputs' come first
+    bias += beta * linear.c
     return (*before, {"W": weights.astype(p["W"].dtype), "b": bias.astype(p["b"].dtype)})
 
 
-def _fitted(likelihood: Likelihood, outputs: int, x: np.ndarray, y: np.ndarray, v: np.ndarray) -> Linear:
-    """Ridge regression; soft-max regression; for each column of `y` logistic regression."""
-    if isinstance(likelihood, Gaussian):
-        ridge: Any = RidgeCV(PENALTIES).fit(x, y, v)
-        return Linear(np.reshape(ridge.coef_, (outputs, -1)).T, np.reshape(ridge.intercept_, -1))
-    if isinstance(likelihood, Categorical):
-        return _softmax(x, y, v, outputs)
-    columns = [_softmax(x, labels, v, 2) for labels in y.astype(int).T]
-    of_two = [np.stack([each[..., 1] - each[..., 0] for each in part], -1) for part in zip(*columns, strict=True)]
-    return Linear(*of_two)
+def _ridge(x: np.ndarray, y: np.ndarray, own: np.ndarray, out: np.ndarray) -> Linear:
+    """Ridge regression of each member, with that penalty whose error on what the members hold out is the lowest.
+
+    A = (Xᵀ V X + λ)⁻¹ Xᵀ V Y = Q diag(s / (s² + λ)) Uᵀ V^½ Y,   V^½ X = U diag(s) Qᵀ,   X and Y centered
+    """
+    centers, found, errors = [], [], np.zeros(len(PENALTIES))
+    for v, held_out in zip(own, out, strict=True):
+        mean_x, mean_y, root = np.average(x, 0, v), np.average(y, 0, v), np.sqrt(v)[:, None]
+        u, s, q = np.linalg.svd(root * (x - mean_x), full_matrices=False)
+        # (penalties, d, K)
+        A = q.T @ ((s / (s**2 + PENALTIES[:, None]))[:, :, None] * (u.T @ (root * (y - mean_y))))
+        away = (x[held_out > 0] - mean_x) @ A + mean_y - y[held_out > 0]
+        errors += np.sum(held_out[held_out > 0][:, None] * away**2, axis=(1, 2))
+        centers.append((mean_x, mean_y))
+        found.append(A)
+    A = np.stack(found)[:, np.argmin(errors)]
+    return Linear(A, np.stack([mean_y - mean_x @ one for one, (mean_x, mean_y) in zip(A, centers, strict=True)]))
 
 
-def _softmax(x: np.ndarray, labels: np.ndarray, v: np.ndarray, classes: int) -> Linear:
-    """With scikit-learn's own penalty; classes that are missing are taken for as rare as 1 in n."""
-    there = np.unique(labels)
-    A, c = np.zeros((x.shape[1], classes)), np.full(classes, -np.log(len(x)))
-    c[there] = 0.0
-    if len(there) > 1:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # what it is worth is measured in any case
-            model = LogisticRegression(tol=1e-3).fit(x, labels, v)
-        sides = np.array([-0.5, 0.5]) if len(there) == 2 else 1.0  # of two classes it says the difference
-        A[:, there], c[there] = model.coef_.T * sides, model.intercept_ * sides
-    return Linear(A, c)
+def _logistic(x: np.ndarray, target: np.ndarray, own: np.ndarray, likelihood: Likelihood) -> Linear:
+    """Soft-max regression, or for each column of the target logistic regression, with scikit-learn's own penalty.
+
+    All members' at once, whose errors are added up: one minimization, with large products in place of many small ones.
+    """
+    (n, d), (members, k) = x.shape, (len(own), target.shape[1])
+    v = (own / own.sum(axis=1, keepdims=True)).T[:, :, None]  # (n, members, 1)
+    decay = 1 / own.sum(axis=1)[:, None]
+    t = target[:, None, :]
+
+    def error(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        w = flat.reshape(d + 1, members, k)  # biases last
+        losses, slopes = _losses(likelihood, (x @ w[:-1].reshape(d, -1)).reshape(n, members, k) + w[-1], t)
+        slopes *= v
+        gradient = np.empty_like(w)
+        gradient[:-1] = (x.T @ slopes.reshape(n, -1)).reshape(d, members, k) + decay * w[:-1]
+        gradient[-1] = slopes.sum(axis=0)
+        return float(np.sum(v[:, :, 0] * losses) + np.sum(decay * w[:-1] ** 2) / 2), gradient.ravel()
+
+    options = {"gtol": 1e-3, "maxiter": 100}
+    found = optimize.minimize(error, np.zeros((d + 1) * members * k), jac=True, method="L-BFGS-B", options=options)
+    w = np.moveaxis(found.x.reshape(d + 1, members, k), 1, 0)
+    return Linear(w[:, :-1], w[:, -1])
+
+
+def _losses(likelihood: Likelihood, z: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """−ln p of targets `(..., K)`, and its derivatives by the pre-activations z, mean − target."""
+    if isinstance(likelihood, Bernoulli):
+        return np.sum(np.logaddexp(0, z) - target * z, axis=-1), special.expit(z) - target
+    z = z - z.max(axis=-1, keepdims=True)
+    p = np.exp(z)
+    total = p.sum(axis=-1, keepdims=True)
+    return np.log(total[..., 0]) - np.sum(target * z, axis=-1), p / total - target
 
 
 def _shares(likelihood: Likelihood, a: np.ndarray, b: np.ndarray, y: np.ndarray, v: np.ndarray) -> tuple[float, float]:
@@ -138,14 +175,9 @@ def _shares(likelihood: Likelihood, a: np.ndarray, b: np.ndarray, y: np.ndarray,
     target = np.eye(a.shape[1])[y] if isinstance(likelihood, Categorical) else y
 
     def error(shares: np.ndarray) -> tuple[float, np.ndarray]:
-        z = shares[0] * a + shares[1] * b
-        if isinstance(likelihood, Categorical):
-            losses, p = special.logsumexp(z, axis=1) - np.sum(target * z, axis=1), special.softmax(z, axis=1)
-        else:
-            losses, p = np.sum(np.logaddexp(0, z) - target * z, axis=1), special.expit(z)
-        slopes = v[:, None] * (p - target)
+        losses, slopes = _losses(likelihood, shares[0] * a + shares[1] * b, target)
         away = shares.sum() - 1
-        gradient = np.array([np.sum(slopes * a), np.sum(slopes * b)])
+        gradient = np.array([v @ np.sum(slopes * a, axis=1), v @ np.sum(slopes * b, axis=1)])
         return float(v @ losses + DOUBT * away**2), gradient + 2 * DOUBT * away
 
     found = optimize.minimize(error, (1.0, 0.0), jac=True, method="L-BFGS-B", bounds=[(0, None)] * 2)
