@@ -22,7 +22,7 @@ from jnn.optimizers import Optimizer
 from jnn.training import checkpoints, dividing, visiting
 from jnn.training.checkpoints import Checkpoints
 from jnn.training.fingerprint import fingerprint
-from jnn.training.fitting import INTERRUPTED, DivergenceWarning
+from jnn.training.fitting import ASKED, INTERRUPTED, Callback, DivergenceWarning
 from jnn.training.problem import aside, check_problem, fill, lay_out
 from jnn.training.program import DIVERGED, Examples, Member, State, start_lanes
 from jnn.training.result import FitResult
@@ -48,6 +48,8 @@ def fit(
     resume: FitResult | None = None,
     lanes: int | None = None,
     devices: Sequence[Any] | None = None,
+    callback: Callback | None = None,
+    callback_every: int = 1,
     checkpoint: Checkpoints | None = None,
     **settings: Unpack[Settings],
 ) -> Ensemble:
@@ -78,6 +80,9 @@ def fit(
             how sums are rounded: pass it for the same result to the last bit on other devices or processes.
         devices: where to train; all local ones of the default kind by default. With those of all processes, as
             `jax.devices()`, each process trains its own members, and all get the result of all.
+        callback: as in `jnn.fit`, called with a `Snapshot` of all members. For it they are trained in step, all on the
+            first device (on a CPU, by one thread), whatever `lanes` says.
+        callback_every: epochs from one call to the next.
         checkpoint: as in `jnn.fit`; of all members, those that have ended and those that wait included.
         {settings}
 
@@ -91,6 +96,8 @@ def fit(
     rows = None if rows is None else real_array(rows, "rows", "give numbers of examples")
     held_out = None if held_out is None else real_array(held_out, "held_out", "give numbers of examples")
     local, division = _devices(devices)
+    if callback is not None and division is not None:
+        raise ValueError("a callback sees the members of one process: leave out the devices of others")
     if jax.process_count() > 1:
         given = {"x": x, "y": y, "weights": weights, "validation": validation, "params": params}
         x, y, weights, validation, params = dividing.gathered(given, division).values()
@@ -145,8 +152,9 @@ def fit(
         if states is not None:
             _check_resumed(states, count, given["epochs"])
         work = scheduling.Work(program, shared, everyone, states, begun, division)
-        states, interrupted = _train(work, lanes, local, given["progress"], saved)
-    result = FitResult(states, rules, given["epochs"], INTERRUPTED if interrupted else None)
+        watch = None if callback is None else scheduling.Watch(callback, counted("callback_every", callback_every))
+        states, interruption = _train(work, lanes, local, given["progress"], saved, watch)
+    result = FitResult(states, rules, given["epochs"], interruption)
     if (lost := int(np.sum(np.asarray(states.code) == DIVERGED))) > 0:
         warnings.warn(
             f"{lost} of {count} members diverged; their last good hypotheses are returned (result.diverged tells "
@@ -273,13 +281,20 @@ def _devices(devices: Sequence[Any] | None) -> tuple[list[Any], dividing.Divisio
 
 
 def _train(
-    work: scheduling.Work, lanes: int | None, local: list[Any], progress: bool, saved: checkpoints.Run
-) -> tuple[State, bool]:
+    work: scheduling.Work,
+    lanes: int | None,
+    local: list[Any],
+    progress: bool,
+    saved: checkpoints.Run,
+    watch: scheduling.Watch | None,
+) -> tuple[State, str | None]:
     lanes = None if lanes is None else counted("lanes", lanes)
     platform = local[0].platform
     program = replace(work.program, platform=platform, steps=None if platform == "cpu" else work.program.steps)
     work = replace(work, program=program)
-    if platform == "cpu":
+    if watch is not None:
+        lanes, local = work.count, local[:1]
+    elif platform == "cpu":
         local = (local * scheduling.cpu_workers())[: max(len(local), scheduling.cpu_workers())]
     if lanes is None:
         # On CPUs as if all members were trained here: few are enough for an operation, and so many processes of the
@@ -287,5 +302,7 @@ def _train(
         share = work.count if platform == "cpu" else len(work.own)
         lanes = scheduling.lanes_for(work, -(-share // len(local)), platform)
     with visiting.interruptible() as interrupted, visiting.bar(len(work.own), "networks", progress) as show:
-        states = scheduling.train(work, local, lanes, show, interrupted, saved)
-        return states, any(dividing.together(work.division, interrupted()))
+        states = scheduling.train(work, local, lanes, show, interrupted, saved, watch)
+        if watch is not None and watch.asked:
+            return states, ASKED
+        return states, INTERRUPTED if any(dividing.together(work.division, interrupted())) else None

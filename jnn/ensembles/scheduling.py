@@ -27,6 +27,7 @@ from jaxtyping import Array
 
 from jnn.training import checkpoints, visiting
 from jnn.training.dividing import Division, exchanged, together
+from jnn.training.fitting import Callback, snapshot
 from jnn.training.program import RUNNING, Member, Program, Shared, State, run_lanes, start_lanes
 from jnn.training.structure import rounded_up
 from jnn.training.visiting import Seen, Show
@@ -61,6 +62,15 @@ class Work:
         return np.arange(jax.process_index(), self.count, jax.process_count())
 
 
+@dataclass
+class Watch:
+    """Who is to see all members after so many epochs, and whether it has asked to stop."""
+
+    call: Callback
+    every: int
+    asked: bool = False
+
+
 def lanes_for(work: Work, share: int, platform: str) -> int:
     """How many members to train at once on one device (or by one of a CPU's threads), which has `share` of them.
 
@@ -80,11 +90,17 @@ def lanes_for(work: Work, share: int, platform: str) -> int:
 
 
 def train(
-    work: Work, devices: list[Any], lanes: int, show: Show | None, stopped: Callable[[], bool], saved: checkpoints.Run
+    work: Work,
+    devices: list[Any],
+    lanes: int,
+    show: Show | None,
+    stopped: Callable[[], bool],
+    saved: checkpoints.Run,
+    watch: Watch | None = None,
 ) -> State:
     """Train all members; the states they ended in, with a member axis."""
     workers = [_Worker(work, device, lanes) for device in devices[: max(1, -(-len(work.own) // lanes))]]
-    queue = _Queue(work, show, stopped, saved, set(map(id, workers)))
+    queue = _Queue(work, show, stopped, saved, set(map(id, workers)), watch)
     for worker in {id(w.device): w for w in workers}.values():
         worker.compile(more=len(work.own) > lanes * len(workers))
     if len(workers) == 1:
@@ -113,7 +129,13 @@ class _Queue:
     """Members that wait, and the states of the others as far as they are known on the host."""
 
     def __init__(
-        self, work: Work, show: Show | None, stopped: Callable[[], bool], saved: checkpoints.Run, workers: set[int]
+        self,
+        work: Work,
+        show: Show | None,
+        stopped: Callable[[], bool],
+        saved: checkpoints.Run,
+        workers: set[int],
+        watch: Watch | None,
     ) -> None:
         self.closed = False  # whether all workers are to end
         self._lock = threading.Lock()
@@ -133,7 +155,7 @@ class _Queue:
         self._waiting = work.own[~self._ended[work.own]]
         self._changed = False
         self._part = np.zeros(work.count)
-        self._show, self._stopped, self._saved = show, stopped, saved
+        self._show, self._stopped, self._saved, self._watch = show, stopped, saved, watch
         self._working = workers
         self._asked: set[int] = set()  # who has still to tell its members' states before they are saved
 
@@ -179,6 +201,20 @@ class _Queue:
                 lanes = np.flatnonzero(mine >= 0)
                 self._keep(mine[lanes], _on_host(states), lanes)
                 self._told(worker)
+
+    @property
+    def every(self) -> int | None:
+        """After how many epochs somebody is to see the members; None if nobody is."""
+        return None if self._watch is None else self._watch.every
+
+    def watched(self, mine: np.ndarray, states: State) -> None:
+        """Show all members, of which those in work are in these lanes, to who wants to see them; it may ask to stop."""
+        if self._watch is not None:
+            lanes = np.flatnonzero(mine >= 0)
+            self._keep(mine[lanes], _on_host(states), lanes)
+            assert self._states is not None
+            self._watch.asked = bool(self._watch.call(snapshot(jax.tree.map(np.copy, self._states))))
+            self.closed |= self._watch.asked
 
     def leave(self, worker: int) -> None:
         """A worker has no more to do."""
@@ -303,7 +339,8 @@ class _Worker:
             interrupted = queue.stopped()
             if not interrupted:
                 fewest = -(-3 * self.lanes // 4) if queue.left else 1
-                states = self._timed(members, states, fewest)
+                states = self._timed(members, states, fewest, queue.every)
+                queue.watched(mine, states)
             ended = (mine >= 0) & (interrupted | ~_running(states, self._epochs))
             if ended.any():
                 queue.put(mine[ended], states, np.flatnonzero(ended))
@@ -314,7 +351,7 @@ class _Worker:
     def _run(self, members: Member, states: State, epochs: int, fewest: int) -> State:
         return run_lanes(self._program, self._shared, members, states, np.asarray(epochs, int), np.asarray(fewest, int))
 
-    def _timed(self, members: Member, states: State, fewest: int) -> State:
+    def _timed(self, members: Member, states: State, fewest: int, chunk: int | None) -> State:
         """A chunk of epochs, as many as take the time between two visits."""
         before = np.asarray(states.epoch)
         return visiting.timed(
@@ -322,6 +359,7 @@ class _Worker:
             lambda after: int(np.max(np.asarray(after.epoch) - before)),
             0,
             self._pace,
+            chunk,
         )
 
 

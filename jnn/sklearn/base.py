@@ -28,8 +28,9 @@ from jnn.sklearn import lbfgs, linear
 from jnn.sklearn.files import Saved
 from jnn.sklearn.recipe import AUTO, Plan, make_plan
 from jnn.tables import Table
-from jnn.training import Checkpoints, DivergenceWarning, FitResult
+from jnn.training import Callback, Checkpoints, DivergenceWarning, FitResult
 from jnn.training.fingerprint import fingerprint
+from jnn.training.fitting import ASKED
 from jnn.training.program import RUNNING
 from jnn.training.splitting import split
 from jnn.transforms import FREE, Affine, Clip, Encode, Pieces, Squash, Standardize, Transform
@@ -159,7 +160,10 @@ class MLP(Saved, BaseEstimator):
     def _measure(self, z: np.ndarray, y: np.ndarray, held_out: np.ndarray | None) -> None:
         """What is to be learned from the trained members, given what each has held out."""
 
-    def fit(self: E, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None) -> E:
+    def fit(
+        self: E, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None,
+        callback: Callback | None = None,
+    ) -> E:  # fmt: skip
         """Train from scratch, or with `warm_start` from where the last call ended.
 
         Args:
@@ -169,6 +173,9 @@ class MLP(Saved, BaseEstimator):
             sample_weight: how often each example counts, `(n,)`.
             X_val: validation inputs, instead of a part of `X`.
             y_val: their targets.
+            callback: called after each epoch with a `jnn.training.Snapshot`, whose entries are arrays with one for each
+                member; training ends if it returns True. What it raises ends training, too, and leaves the estimator
+                as it was. Members are then trained by one thread.
 
         Raises:
             ValueError: for parameters, shapes or values that do not fit.
@@ -179,12 +186,14 @@ class MLP(Saved, BaseEstimator):
             ConvergenceWarning: if `max_iter` or `early_stopping` was given, and no rule ended training.
         """
         self._check_parameters()
-        self._train(X, y, sample_weight, X_val, y_val)
+        if callback is not None and self.solver == "lbfgs" and self.optimizer is None:
+            raise ValueError("solver='lbfgs' knows no epochs to call back after: use another solver")
+        self._train(X, y, sample_weight, X_val, y_val, callback)
         return self
 
     def _train(
-        self, X: Any, y: Any, sample_weight: Any, X_val: Any = None, y_val: Any = None, *,
-        streaming: bool = False, classes: Any = None,
+        self, X: Any, y: Any, sample_weight: Any, X_val: Any = None, y_val: Any = None,
+        callback: Callback | None = None, *, streaming: bool = False, classes: Any = None,
     ) -> None:  # fmt: skip
         """For `fit`; or with `streaming`, for `partial_fit`, one epoch more on other examples."""
         if (X_val is None) != (y_val is None):
@@ -216,7 +225,7 @@ class MLP(Saved, BaseEstimator):
                     if X_val is not None:
                         own_x, *own = self._examples(X_val, y_val, None, "part")
                         data["validation"] = (self._prepared(own_x), *own)
-                    result = self._by_gradients(plan, key, z, y, **data)
+                    result = self._by_gradients(plan, callback, key, z, y, **data)
                 self._keep(result, plan, len(x))
                 if plan.validation == "folds":
                     trained = [self.params_, self._last]
@@ -229,7 +238,7 @@ class MLP(Saved, BaseEstimator):
                 self.params_ = self._in_units(self.params_, of="targets")
                 self._model = Model(self.network_, self.likelihood_, self.params_, self._transforms)
                 self._measure(z, y, held_out)
-        if result.interruption is not None:  # so that a cross-validation stops, too
+        if result.interruption not in (None, ASKED):  # so that a cross-validation stops, too
             raise KeyboardInterrupt(f"training was interrupted after {self.n_iter_} epochs; what was learned is kept")
 
     def _check_unchanged(self, plan: Plan) -> None:
@@ -350,7 +359,9 @@ class MLP(Saved, BaseEstimator):
                 f"(early_stopping=True). Classes with too few members are: {names}"
             )
 
-    def _by_gradients(self, plan: Plan, key: Any, z: np.ndarray, y: np.ndarray, **data: Any) -> FitResult:
+    def _by_gradients(
+        self, plan: Plan, callback: Callback | None, key: Any, z: np.ndarray, y: np.ndarray, **data: Any
+    ) -> FitResult:
         data |= {"key": key, "members": plan.members, "devices": None if self.device is None else [self.device]}
         if plan.streams and self._stream is not None:
             keys = jax.random.split(key, plan.members)
@@ -359,7 +370,8 @@ class MLP(Saved, BaseEstimator):
             data["checkpoint"] = self._own_checkpoints(x=z, y=y, **data, **plan.settings)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DivergenceWarning)  # said in scikit-learn's way
-            result = ensembles.fit(self.network_, self.likelihood_, z, y, **data, **plan.settings).result
+            made = ensembles.fit(self.network_, self.likelihood_, z, y, callback=callback, **data, **plan.settings)
+        result = made.result
         if result.interruption is not None and np.max(result.epochs) == 0:
             raise KeyboardInterrupt("training was interrupted before its first epoch")
         if (lost := int(np.sum(result.diverged))) > 0:

@@ -31,15 +31,16 @@ from jnn.training.structure import is_traced, room_for
 class Snapshot(NamedTuple):
     """What a callback sees: the epochs run so far, the newest risks, and the newest and best hypotheses.
 
-    The validation risk is NaN in an epoch without validation.
+    The validation risk is NaN in an epoch without validation. Of an ensemble each is an array with an entry for each
+    member, and parameters have a first axis over them.
     """
 
-    epoch: int
-    train_error: float
-    validation_error: float
+    epoch: Any
+    train_error: Any
+    validation_error: Any
     params: Params
     best_params: Params
-    best_epoch: int
+    best_epoch: Any
 
 
 Callback = Callable[[Snapshot], bool | None]
@@ -62,7 +63,7 @@ class DivergenceWarning(UserWarning):
 
 ROWS_ON_DEVICE = 65_536
 """How many rows of those that are read from disk lie on the device at once, if nothing else is asked for."""
-INTERRUPTED = "interrupted (Ctrl-C)"
+INTERRUPTED, ASKED = "interrupted (Ctrl-C)", "the callback asked to stop"
 
 
 @takes_settings
@@ -266,9 +267,11 @@ def _watched(
             done = int(state.epoch)
             if show is not None and done > 0:
                 show(visiting.Seen(done, done, _risks(state)))
-            if callback is not None and done > 0 and any(dividing.together(division, bool(callback(_snapshot(state))))):
-                interruption = "the callback asked to stop"
-                break
+            if callback is not None and done > 0:
+                asked = bool(callback(snapshot(dividing.here(state))))
+                if any(dividing.together(division, asked)):
+                    interruption = ASKED
+                    break
         # Told even if the training was over before it was noticed: a caller with more to do may want to stop too.
         if interruption is None and any(dividing.together(division, interrupted())):
             interruption = INTERRUPTED
@@ -308,19 +311,21 @@ def _risks(state: State) -> str:
     return visiting.risks(float(state.record.train_error[int(state.epoch) - 1]), *known)
 
 
-def _snapshot(state: State) -> Snapshot:
-    state = dividing.here(state)
-    epoch = int(state.epoch)
-    record = state.record
-    validated = bool(record.validated[epoch - 1])
-    return Snapshot(
-        epoch,
-        float(record.train_error[epoch - 1]),
-        float(record.validation_error[epoch - 1]) if validated else float("nan"),
-        state.params,
-        state.best.params,
-        int(state.best.epoch),
+def snapshot(state: State) -> Snapshot:
+    """What is seen of one training, or of members; NaN where no epoch has been run."""
+    epoch = np.asarray(state.epoch)
+    train, validation, validated = (
+        np.take_along_axis(np.asarray(curve), np.maximum(epoch - 1, 0)[..., None], axis=-1)[..., 0]
+        for curve in state.record
     )
+    seen = (
+        epoch,
+        np.where(epoch > 0, train, np.nan),
+        np.where((epoch > 0) & validated, validation, np.nan),
+        np.asarray(state.best.epoch),
+    )
+    *risks, best = (value.item() if epoch.ndim == 0 else value for value in seen)
+    return Snapshot(*risks, state.params, state.best.params, best)
 
 
 def _with_room(state: State, program: Program, shared: Shared, member: Member) -> State:

@@ -323,11 +323,11 @@ def test_ctrl_c_returns_what_was_learned(monkeypatch):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent process may ignore it
     calls = []
 
-    def interrupting(self, members, states, fewest, original=scheduling._Worker._timed):
+    def interrupting(self, *arguments, original=scheduling._Worker._timed):
         if not calls:
             os.kill(os.getpid(), signal.SIGINT)
         calls.append(1)
-        return original(self, members, states, fewest)
+        return original(self, *arguments)
 
     monkeypatch.setattr(scheduling._Worker, "_timed", interrupting)
     monkeypatch.setattr(scheduling, "cpu_workers", lambda: 1)
@@ -338,6 +338,40 @@ def test_ctrl_c_returns_what_was_learned(monkeypatch):
     assert len(calls) == 1
     assert result.stop_reason[-1] == "interrupted (Ctrl-C)"
     signal.signal(signal.SIGINT, before)
+
+
+def test_a_callback_sees_all_members_after_each_epoch(swept, alone):
+    seen = []
+    result = sweep(lanes=2, callback=seen.append).result
+    assert_members(result, alone)
+    history, epochs = swept.result.history, np.asarray(swept.result.epochs)
+    assert len(seen) == epochs.max()
+    for number, one in enumerate(seen, start=1):
+        np.testing.assert_array_equal(one.epoch, np.minimum(number, epochs))  # who has ended stays
+        at = np.arange(len(epochs)), one.epoch - 1
+        np.testing.assert_allclose(one.train_error, history.train_error[at], rtol=1e-9)
+        np.testing.assert_allclose(one.validation_error, history.validation_error[at], rtol=1e-9)
+    jax.tree.map(lambda g, e: np.testing.assert_allclose(g, e, rtol=1e-9), seen[-1].best_params, swept.result.params)
+    np.testing.assert_array_equal(seen[-1].best_epoch, swept.result.best_epoch)
+
+
+def test_a_callback_ends_training_which_goes_on_from_there(tmp_path):
+    through = sweep().result
+    checkpoint = jnn.Checkpoints(tmp_path)
+    part = sweep(callback=lambda seen: seen.epoch.max() >= 4, callback_every=2, checkpoint=checkpoint).result
+    assert part.interruption == part.stop_reason[0] == "the callback asked to stop"
+    assert np.asarray(part.epochs).tolist() == [4] * 7
+    for resumed in (sweep(resume=part, callback=lambda seen: None).result, sweep(checkpoint=checkpoint).result):
+        np.testing.assert_array_equal(resumed.epochs, through.epochs)
+        jax.tree.map(
+            lambda g, e: np.testing.assert_allclose(g, e, rtol=1e-9, atol=1e-12), resumed.params, through.params
+        )
+
+    def fail(seen):
+        raise RuntimeError("of the callback's own")
+
+    with pytest.raises(RuntimeError, match="of the callback's own"):
+        sweep(callback=fail)
 
 
 def test_numbers_of_each_members_own(alone):

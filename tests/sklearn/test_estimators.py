@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import sklearn
 from sklearn.datasets import load_diabetes, load_wine
 from sklearn.ensemble import AdaBoostClassifier
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.exceptions import ConvergenceWarning, NotFittedError, UnsetMetadataPassedError
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.validation import check_is_fitted
@@ -488,6 +489,63 @@ def test_ctrl_c_keeps_what_was_learned_and_ends_a_cross_validation(monkeypatch) 
     with pytest.raises(KeyboardInterrupt):
         cross_val_score(MLPClassifier(**SMALL), X, Y)
     assert len(fits) == 2  # not those of later folds
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_a_callback_sees_every_epoch_and_may_end_training(members: int) -> None:
+    seen = []
+
+    def callback(snapshot: jnn.training.Snapshot) -> bool:
+        seen.append(snapshot)
+        return bool(snapshot.epoch.max() >= 5)
+
+    given = SMALL | {"members": members}
+    model = MLPClassifier(**given).fit(X, Y, callback=callback)
+    assert model.n_iter_ == len(seen) == 5
+    for curve, found in (
+        (model.loss_curve_, [s.train_error for s in seen]),
+        (model.validation_curve_, [s.validation_error for s in seen]),
+    ):
+        assert np.shape(found) == (5, members)
+        np.testing.assert_allclose(curve, np.mean(found, axis=1), rtol=1e-6)  # float32's
+    whole = MLPClassifier(**given).fit(X, Y)
+    np.testing.assert_allclose(whole.loss_curve_[:5], model.loss_curve_, rtol=1e-4)  # other sums in float32
+    assert whole.n_iter_ > 5
+
+
+def test_what_a_callback_raises_leaves_the_estimator_as_it_was(regressor: MLPRegressor) -> None:
+    def fail(snapshot: jnn.training.Snapshot) -> None:
+        raise RuntimeError("of the callback's own")
+
+    model = MLPRegressor(**SMALL)
+    with pytest.raises(RuntimeError, match="of the callback's own"):
+        model.fit(XR, YR, callback=fail)
+    with pytest.raises(NotFittedError):
+        model.predict(XR)
+    pipeline = make_pipeline(MinMaxScaler(), model).fit(XR, YR, mlpregressor__callback=lambda seen: None)
+    assert pipeline[-1].n_iter_ == model.n_iter_ > 0
+    with pytest.raises(ValueError, match="lbfgs"):
+        MLPRegressor(solver="lbfgs").fit(XR, YR, callback=fail)
+
+
+def test_weights_are_routed_to_fit_and_score() -> None:
+    """scikit-learn's metadata routing, through a pipeline and a cross-validation."""
+    weights = np.random.default_rng(0).uniform(0.2, 3, size=len(YR))
+    folds = KFold(2)
+    with sklearn.config_context(enable_metadata_routing=True):
+        model = MLPRegressor(**SMALL).set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
+        pipeline = make_pipeline(MinMaxScaler(), model)
+        found = cross_validate(pipeline, XR, YR, cv=folds, params={"sample_weight": weights}, return_estimator=True)
+        with pytest.raises(UnsetMetadataPassedError, match="sample_weight"):
+            cross_validate(MLPRegressor(**SMALL), XR, YR, cv=folds, params={"sample_weight": weights})
+    for (train, test), fitted, score in zip(folds.split(XR), found["estimator"], found["test_score"], strict=True):
+        scaler = MinMaxScaler().fit(XR[train])
+        alone = MLPRegressor(**SMALL).fit(scaler.transform(XR[train]), YR[train], weights[train])
+        np.testing.assert_array_equal(fitted.predict(XR[test]), alone.predict(scaler.transform(XR[test])))
+        assert score == alone.score(scaler.transform(XR[test]), YR[test], weights[test])
+        assert score != alone.score(scaler.transform(XR[test]), YR[test])
+        unweighted = MLPRegressor(**SMALL).fit(scaler.transform(XR[train]), YR[train])
+        assert np.abs(unweighted.predict(scaler.transform(XR[test])) - fitted.predict(XR[test])).max() > 1
 
 
 def test_in_a_pipeline_and_a_grid() -> None:
