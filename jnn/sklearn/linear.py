@@ -28,6 +28,10 @@ PENALTIES = np.logspace(-2, 3, 11)
 DOUBT = 5.0
 """That α + β is not 1 has to be shown by this many nats for each square of the difference: where all examples held out
 are classified, their error alone would ask for ever larger weights."""
+TOLERANCE = 1e-3
+"""Of logistic regression: the mean error's largest slope at its end."""
+CAUTION = 8.0
+"""c, of what the network adds to the linear model: a half is left where it is √c standard errors large."""
 
 
 class Linear(NamedTuple):
@@ -150,7 +154,7 @@ def _logistic(x: np.ndarray, target: np.ndarray, own: np.ndarray, likelihood: Li
         gradient[-1] = slopes.sum(axis=0)
         return float(np.sum(v[:, :, 0] * losses) + np.sum(decay * w[:-1] ** 2) / 2), gradient.ravel()
 
-    options = {"gtol": 1e-3, "maxiter": 100}
+    options = {"gtol": TOLERANCE, "maxiter": 100}
     found = optimize.minimize(error, np.zeros((d + 1) * members * k), jac=True, method="L-BFGS-B", options=options)
     w = np.moveaxis(found.x.reshape(d + 1, members, k), 1, 0)
     return Linear(w[:, :-1], w[:, -1])
@@ -158,6 +162,8 @@ def _logistic(x: np.ndarray, target: np.ndarray, own: np.ndarray, likelihood: Li
 
 def _losses(likelihood: Likelihood, z: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """−ln p of targets `(..., K)`, and its derivatives by the pre-activations z, mean − target."""
+    if isinstance(likelihood, Gaussian):
+        return np.sum((z - target) ** 2, axis=-1) / 2, z - target
     if isinstance(likelihood, Bernoulli):
         return np.sum(np.logaddexp(0, z) - target * z, axis=-1), special.expit(z) - target
     z = z - z.max(axis=-1, keepdims=True)
@@ -168,10 +174,6 @@ def _losses(likelihood: Likelihood, z: np.ndarray, target: np.ndarray) -> tuple[
 
 def _shares(likelihood: Likelihood, a: np.ndarray, b: np.ndarray, y: np.ndarray, v: np.ndarray) -> tuple[float, float]:
     """α and β for pre-activations of the networks and of the linear models, `(n, K)`."""
-    if isinstance(likelihood, Gaussian):
-        square = np.sum(v[:, None] * (b - a) ** 2)
-        share = float(np.clip(np.sum(v[:, None] * (b - a) * (y - a)) / square, 0, 1)) if square > 0 else 0.0
-        return 1 - share, share
     target = np.eye(a.shape[1])[y] if isinstance(likelihood, Categorical) else y
 
     def error(shares: np.ndarray) -> tuple[float, np.ndarray]:
@@ -180,6 +182,35 @@ def _shares(likelihood: Likelihood, a: np.ndarray, b: np.ndarray, y: np.ndarray,
         gradient = np.array([v @ np.sum(slopes * a, axis=1), v @ np.sum(slopes * b, axis=1)])
         return float(v @ losses + DOUBT * away**2), gradient + 2 * DOUBT * away
 
-    found = optimize.minimize(error, (1.0, 0.0), jac=True, method="L-BFGS-B", bounds=[(0, None)] * 2)
-    alpha, beta = found.x if np.isfinite(found.x).all() else (1.0, 0.0)
-    return float(alpha), float(beta)
+    if isinstance(likelihood, Gaussian):
+        square = np.sum(v[:, None] * (b - a) ** 2)
+        beta = float(np.clip(np.sum(v[:, None] * (b - a) * (target - a)) / square, 0, 1)) if square > 0 else 0.0
+        alpha = 1 - beta
+    else:
+        found = optimize.minimize(error, (1.0, 0.0), jac=True, method="L-BFGS-B", bounds=[(0, None)] * 2)
+        alpha, beta = found.x.tolist() if np.isfinite(found.x).all() else (1.0, 0.0)
+    return _certain(likelihood, alpha, beta, a, b, target, v)
+
+
+def _certain(
+    likelihood: Likelihood, alpha: float, beta: float, a: np.ndarray, b: np.ndarray, target: np.ndarray, v: np.ndarray
+) -> tuple[float, float]:
+    """The shares on the way from the linear model alone, (0, 1), to those found, as far as is certain.
+
+        t = 1 / (1 + c V),   V = Σ g² / h²,   g and h: an example's first and second derivative of the error by t, at 1
+
+    V is the sampling variance of t, whatever the noise is (the sandwich estimator).
+    """
+    z = alpha * a + beta * b
+    to = z - b
+    slopes = _losses(likelihood, z, target)[1]
+    g, mean = v * np.sum(slopes * to, axis=1), slopes + target
+    if isinstance(likelihood, Gaussian):
+        square = to**2
+    elif isinstance(likelihood, Bernoulli):
+        square = mean * (1 - mean) * to**2
+    else:
+        square = mean * (to - np.sum(mean * to, axis=1, keepdims=True)) ** 2
+    h = float(np.sum(v[:, None] * square))
+    part = 1 / (1 + CAUTION * float(g @ g) / h**2) if h > 0 else 1.0
+    return part * alpha, 1 - part + part * beta

@@ -422,6 +422,13 @@ def test_counts_of_a_million(unit, tmp_path) -> None:
         assert np.abs(leaf - old).max() in (0, pytest.approx(np.abs(np.log(y.mean())), rel=1e-5))
 
 
+def test_a_column_without_counts_has_no_unit() -> None:
+    y = np.stack([XR[:, 0] - XR[:, 0].min(), np.zeros(len(XR))], axis=1)
+    model = MLPRegressor(loss="poisson", **SMALL).fit(XR, y)
+    np.testing.assert_allclose(np.exp(model._log_unit), [y[:, 0].mean(), 1])
+    assert model.predict(XR)[:, 1].max() < 0.05
+
+
 def test_missing_labels_are_counted() -> None:
     names = np.array(["a", "b", "c"], object)[Y]
     for missing in (np.nan, None, pytest.importorskip("pandas").NA):
@@ -585,6 +592,13 @@ def test_new_numbers_and_nearly_as_many_examples_compile_nothing() -> None:
 def test_nearly_as_many_examples_have_one_of_two_batch_sizes(n: int) -> None:
     plans = [make_plan(MLPClassifier().get_params(), n + more, own_validation=False) for more in range(n // 4)]
     assert len({plan.settings["batch_size"] for plan in plans}) == 2
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(292, 32), (308, 27)])
+def test_full_batches_are_preferred(n: int, batch_size: int) -> None:
+    trained = n - n // 8
+    assert trained % batch_size == 0
+    assert make_plan(MLPClassifier().get_params(), n, own_validation=False).settings["batch_size"] == batch_size
 
 
 def test_an_array_that_needs_no_checks_is_still_told_from_others(classifier: MLPClassifier) -> None:
