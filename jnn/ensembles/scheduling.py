@@ -271,7 +271,7 @@ class _Queue:
             self.put(missing, worker.begin(filled)[1], np.arange(missing.size))
         if any(together(self._division, self._changed)):
             self.save(last=True)
-        return worker.with_keys(jax.tree.map(jax.device_put, self._states))
+        return worker.with_keys(jax.device_put(self._states))
 
 
 class _Worker:
@@ -292,7 +292,7 @@ class _Worker:
         """A member for each lane, and their states before the first epoch, or where they go on from."""
 
         def taken(tree: Any) -> Any:
-            return self.with_keys(jax.tree.map(lambda leaf: jax.device_put(leaf[numbers], self.device), tree))
+            return self.with_keys(jax.device_put(jax.tree.map(lambda leaf: leaf[numbers], tree), self.device))
 
         members, begun = taken(self._members), self._begun[numbers]
         if self._states is None or not begun.any():

@@ -318,14 +318,11 @@ def snapshot(state: State) -> Snapshot:
         np.take_along_axis(np.asarray(curve), np.maximum(epoch - 1, 0)[..., None], axis=-1)[..., 0]
         for curve in state.record
     )
-    seen = (
-        epoch,
-        np.where(epoch > 0, train, np.nan),
-        np.where((epoch > 0) & validated, validation, np.nan),
-        np.asarray(state.best.epoch),
-    )
-    *risks, best = (value.item() if epoch.ndim == 0 else value for value in seen)
-    return Snapshot(*risks, state.params, state.best.params, best)
+    train = np.where(epoch > 0, train, np.nan)
+    validation = np.where((epoch > 0) & validated, validation, np.nan)
+    seen = (epoch, train, validation, np.asarray(state.best.epoch))
+    at, train, validation, best = (value.item() for value in seen) if epoch.ndim == 0 else seen
+    return Snapshot(at, train, validation, state.params, state.best.params, best)
 
 
 def _with_room(state: State, program: Program, shared: Shared, member: Member) -> State:
