@@ -7,9 +7,10 @@ sure of themselves, or not sure enough, are put right by α. Each member's linea
 examples, so that those it holds out tell about both. In the end all is one network, whose outputs read the inputs, too:
 shortcuts (slide "Multi-layer perceptron network with shortcuts").
 
-The shares minimize the error of the examples held out (Wolpert, "Stacked generalization", 1992, with shares ≥ 0 as in
-Breiman, "Stacked regressions", 1996): α, β ≥ 0 for classes; α + β = 1 for Gaussian noise, whose scale asks for no
-correction.
+The shares are those with the lowest error on the examples held out (Wolpert, "Stacked generalization", 1992, with
+shares ≥ 0 as in Breiman, "Stacked regressions", 1996): α, β ≥ 0 for classes; α + β = 1 for Gaussian noise, whose scale
+asks for no correction. From these they go back towards the linear model alone, as far as what they add is uncertain: so
+much as the noise of the examples held out lets them vary (`_certain`).
 """
 
 from collections.abc import Sequence
