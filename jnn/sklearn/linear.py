@@ -24,8 +24,9 @@ from jnn.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood
 from jnn.model import Model
 from jnn.networks import Layered, Params
 
-PENALTIES = np.logspace(-2, 3, 11)
-"""Of ridge regression on standardized inputs, among which what the members hold out chooses."""
+PENALTIES = np.logspace(-5, 3, 17)
+"""Of ridge regression on standardized inputs, among which what the members hold out chooses. The smallest is none, for
+targets that are a linear function: then whoever has fewer examples, as a member has, is further off by any penalty."""
 DOUBT = 5.0
 """That α + β is not 1 has to be shown by this many nats for each square of the difference: where all examples held out
 are classified, their error alone would ask for ever larger weights."""

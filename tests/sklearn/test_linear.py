@@ -150,6 +150,14 @@ def test_where_nothing_bends_the_default_is_as_good_as_the_linear_model() -> Non
     assert away[0] < 1.05 * away[1]
 
 
+def test_where_targets_are_a_linear_function_no_penalty_is_in_the_way() -> None:
+    x = random.normal(size=(300, 5))
+    y = x @ [1, 2, 3, 4, 5]
+    ours, theirs = MLPRegressor(random_state=0).fit(x[:150], y[:150]), Ridge(0.01).fit(x[:150], y[:150])
+    away = [np.mean((model.predict(x[150:]) - y[150:]) ** 2) for model in (ours, theirs)]
+    assert away[0] < away[1]
+
+
 def test_what_is_held_out_is_held_out_from_the_linear_models_too() -> None:
     """With as many inputs as examples to a member, a linear model that had seen them would have no errors there."""
     x, y = random.normal(size=(64, 50)), random.normal(size=64)
