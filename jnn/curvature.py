@@ -407,6 +407,7 @@ def differentiable(
             return (jax.tree.map(lambda g: cotangent * g, gradient(params)),)
 
         value.defvjp(lambda params: (value(params), params), backward)
+        leading_axes(network, params, lead=())
         return value(params)
 
     return evaluate

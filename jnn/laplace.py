@@ -96,8 +96,7 @@ def fit(
     members = int(np.prod(lead, dtype=int))
     gammas = _positive("weight_decay", weight_decay, lead, ", as without it the prior is improper")
     noises = None if noise is None else _positive("noise", noise, lead)
-    dtype = jax.tree.leaves(params)[0].dtype
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), np.errstate(over="ignore", invalid="ignore"):
         problem = _Problem.of(network, likelihood, params, x, y, weights)
         found = []
         for m in range(members):
@@ -112,8 +111,20 @@ def fit(
                     NotConvergedWarning,
                     stacklevel=2,
                 )
-    one_or_all = _stacked(found) if lead else found[0]
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), one_or_all)
+    return _finished(_stacked(found) if lead else found[0], params)
+
+
+TOO_LARGE = "second derivatives or the noise are not finite: x, y or params are too large; standardize x and y"
+
+
+def _finished(posterior: Posterior, params: Params) -> Posterior:
+    """In the parameters' dtype; ValueError if that cannot hold it."""
+    dtype = jax.dtypes.canonicalize_dtype(jax.tree.leaves(params)[0].dtype)
+    with np.errstate(over="ignore"):
+        found = jax.tree.map(lambda leaf: np.asarray(leaf).astype(dtype), posterior)
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((found.basis, found.noise))):
+        raise ValueError(TOO_LARGE)
+    return jax.tree.map(jnp.asarray, found)
 
 
 def _positive(name: str, value: Any, lead: tuple[int, ...], why: str = "") -> np.ndarray:
@@ -151,11 +162,9 @@ class _Problem(NamedTuple):
     @classmethod
     def of(cls, network: Network, likelihood: Likelihood, params: Params, x: Any, y: Any, weights: Any) -> "_Problem":
         """Checked as by `jnn.fit`; of one network or of several."""
-        params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
-        x = np.asarray(checks.real_array(x, "x"), np.float64)
-        x, y, weights = check_problem(network, likelihood, Examples(x, y, weights), None, params).examples
-        y = np.asarray(y)
-        weights = np.ones(len(x)) if weights is None else weights
+        checked = check_problem(network, likelihood, Examples(x, y, weights), None, params).examples
+        x, y = np.asarray(checks.real_array(x, "x"), np.float64), np.asarray(checked.y)
+        weights = np.ones(len(x)) if weights is None else np.asarray(checks.real_array(weights, "weights"), np.float64)
         return cls(network, likelihood, x, y.astype(np.float64) if y.dtype.kind == "f" else y, weights)
 
     @property
@@ -246,6 +255,8 @@ def _basis_of_rows(rows: np.ndarray, start: int = 0) -> Full:
 
 def _eigen(matrix: Any) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues, none negative, and eigenvectors."""
+    if not np.isfinite(matrix).all():
+        raise ValueError(TOO_LARGE)
     values, vectors = np.linalg.eigh(np.asarray(matrix))
     return np.maximum(values, 0), vectors
 
@@ -320,7 +331,7 @@ def train(
     if (keep := checks.count("keep", keep)) > restarts:
         raise ValueError(f"expected keep from 1 to the {restarts} restarts, got {keep}")
     tolerance = checks.one_number("tolerance", tolerance, "finite and ≥ 0", lambda v: v >= 0)
-    x, y = checks.real_array(x, "x"), likelihood.check_targets(y, network.outputs)
+    key, x, y = checks.one_key(key), checks.real_array(x, "x"), likelihood.check_targets(y, network.outputs)
     initializer: dict[str, Any] = {"initializer": nguyen_widrow} if isinstance(network, Layered) else {}
     gammas = np.logspace(-3, 1, restarts) if restarts > 1 else np.array([0.1])
     params: Any = None
@@ -341,13 +352,14 @@ def train(
             **initializer,
         )
         params = trained.params
-        with jax.enable_x64(True):
+        with jax.enable_x64(True), np.errstate(over="ignore", invalid="ignore"):
             problem = _Problem.of(network, likelihood, params, x, y, None)
             each = [
                 jax.tree.map(lambda leaf: np.array(leaf, np.float64), trained.member(m)[1]) for m in range(restarts)
             ]
             posteriors = [_posterior(problem, own, "full", g, None)[0] for own, g in zip(each, gammas, strict=True)]
         better = np.array([_better_decay(*pair) for pair in zip(posteriors, each, strict=True)])
+        better = np.minimum(better, float(jnp.finfo(jax.tree.leaves(params)[0].dtype).max))
         settled = np.abs(better - gammas) <= tolerance * gammas
         if settled.all() or number == rounds - 1:
             break
@@ -448,9 +460,8 @@ def leverages(ensemble: ensembles.Ensemble, x: Inputs, y: Targets, *, weight_dec
             "leverages need examples that were held out: pass validation=0.2, or held_out, to ensembles.fit"
         )
     weight_decay = checks.one_number("weight_decay", weight_decay, "finite and > 0", lambda v: v > 0)
-    dtype = jax.tree.leaves(ensemble.params)[0].dtype
     found, squares = [], []
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), np.errstate(over="ignore", invalid="ignore"):
         problem = _Problem.of(network, likelihood, ensemble.params, x, y, None)
         for m in range(len(ensemble)):
             params = jax.tree.map(lambda leaf, m=m: np.asarray(leaf[m], np.float64), ensemble.params)
@@ -465,10 +476,9 @@ def leverages(ensemble: ensembles.Ensemble, x: Inputs, y: Targets, *, weight_dec
                 h = np.asarray(one.variances(by_output[k, held_out]))
                 squares.append(np.square(residuals[held_out, k]) / (1 + h))
             found.append(one)
-    noise = np.float64(np.mean(np.concatenate(squares)))
+        noise = np.float64(np.mean(np.concatenate(squares)))
     posterior = _stacked([dataclasses.replace(one, noise=noise, log_evidence=np.float64(np.nan)) for one in found])
-    posterior = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), posterior)
-    return Model(network, likelihood, ensemble.params, posterior=posterior)
+    return Model(network, likelihood, ensemble.params, posterior=_finished(posterior, ensemble.params))
 
 
 def _rows_of(rows: Any, member: int) -> np.ndarray:
@@ -512,13 +522,15 @@ def sampling_covariance(
     """
     if kind not in ("observed", "hc3"):
         raise ValueError(f'expected kind "observed" or "hc3", got {kind!r}')
-    with jax.enable_x64(True):
+    leading_axes(network, params, lead=())
+    with jax.enable_x64(True), np.errstate(over="ignore", invalid="ignore"):
         problem = _Problem.of(network, likelihood, params, x, y, None)
-        leading_axes(network, params, lead=())
         own = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
         flat, unravel = ravel_pytree(own)
         gamma = checks.one_number("weight_decay", weight_decay, "finite and ≥ 0", lambda v: v >= 0) * np.eye(len(flat))
         hessian = np.asarray(_compiled_hessian(network, likelihood, own, problem.x, problem.y)) + gamma
+        if not np.isfinite(hessian).all():
+            raise ValueError(TOO_LARGE)
         values, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
         if values[0] <= values[-1] * len(values) * np.finfo(np.float64).eps:
             raise ValueError(
@@ -540,6 +552,8 @@ def sampling_covariance(
             scaled = np.asarray(gradients) / np.maximum(1 - leverage, 1e-3)[:, None]
             half = scaled @ inverse
             covariance = half.T @ half
+        if not np.isfinite(covariance).all():
+            raise ValueError(TOO_LARGE)
         if of is None:
             return covariance
         jacobian = np.asarray(jax.jacrev(lambda w: of(unravel(w)).reshape(-1))(flat))

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
-from jnn.checks import real_array
+from jnn.checks import one_number, real_array
 from jnn.likelihoods import Likelihood, OneHot
 from jnn.networks import Network, Params
 from jnn.networks.base import leading_axes
@@ -117,8 +117,7 @@ class Model:
         """
         if moves_means(self.likelihood):
             raise ValueError(f"expected Gaussian noise, got {self.likelihood}; draw samples instead, or take moments")
-        if not 0 < coverage < 1:
-            raise ValueError(f"expected coverage between 0 and 1, got {coverage}")
+        coverage = one_number("coverage", coverage, "between 0 and 1", lambda share: 0 < share < 1)
         self._target_scale()
         found = self.member_moments(x)
         means, variances = (np.asarray(leaf, np.float64) for leaf in found)

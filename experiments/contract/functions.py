@@ -297,8 +297,8 @@ def _curvature() -> list[Function]:
 
 
 def _laplace() -> list[Function]:
-    def moments(posterior: Any, params: Any = PARAMS) -> Any:
-        return jnn.Model(NETWORK, Gaussian(), params, posterior=posterior).moments(X)
+    def parts(posterior: Any) -> Any:
+        return posterior.basis.eigenvalues, posterior.noise, posterior.weight_decay
 
     def fit(**given: Any) -> Any:
         arguments = {"params": PARAMS, "x": X, "y": Y, "weight_decay": 0.5, **given}
@@ -310,22 +310,22 @@ def _laplace() -> list[Function]:
     line = jnn.mlp([3, 2])
     flat = _params(line)
     return [
-        Function("laplace.fit", lambda **given: moments(fit(**given)), data, trains=True, optional=("weights",)),
-        Function("laplace.fit", lambda params: moments(fit(params=params), params), {"params": PARAMS}, trains=True),
-        Function("laplace.fit", lambda **given: moments(fit(**given)), {"weight_decay": 0.5, "noise": 2.0},
+        Function("laplace.fit", lambda **given: parts(fit(**given)), data, trains=True, optional=("weights",)),
+        Function("laplace.fit", lambda params: parts(fit(params=params)), {"params": PARAMS}, trains=True),
+        Function("laplace.fit", lambda **given: parts(fit(**given)), {"weight_decay": 0.5, "noise": 2.0},
                  trains=True, optional=("noise",)),
-        Function("laplace.fit", lambda x, y: moments(fit(x=x, y=y, structure="kronecker")), {"x": X, "y": Y},
+        Function("laplace.fit", lambda x, y: parts(fit(x=x, y=y, structure="kronecker")), {"x": X, "y": Y},
                  trains=True),
-        Function("laplace.train", lambda **given: laplace.train(
+        Function("laplace.train", lambda **given: parts(laplace.train(
             NETWORK, Gaussian(), **{"x": X, "y": Y, "key": KEY, "restarts": 2, "rounds": 2, "epochs": 2, **given}
-        ).moments(X), {"x": X, "y": Y, "key": KEY}, trains=True),
-        Function("laplace.train", lambda **given: laplace.train(
+        ).posterior), {"x": X, "y": Y, "key": KEY}, trains=True),
+        Function("laplace.train", lambda **given: parts(laplace.train(
             NETWORK, Gaussian(), X, Y, key=KEY, **{"restarts": 2, "rounds": 2, "epochs": 2, **given}
-        ).moments(X), {"keep": 1, "rounds": 2, "epochs": 2, "tolerance": 0.5}, trains=True),
-        Function("laplace.leverages", lambda x, y: laplace.leverages(held_out, x, y).moments(X), {"x": X, "y": Y},
+        ).posterior), {"keep": 1, "rounds": 2, "epochs": 2, "tolerance": 0.5}, trains=True),
+        Function("laplace.leverages", lambda x, y: parts(laplace.leverages(held_out, x, y).posterior), {"x": X, "y": Y},
                  trains=True),
-        Function("laplace.leverages", lambda weight_decay: laplace.leverages(
-            held_out, X, Y, weight_decay=weight_decay).moments(X), {"weight_decay": 0.5}, trains=True),
+        Function("laplace.leverages", lambda weight_decay: parts(laplace.leverages(
+            held_out, X, Y, weight_decay=weight_decay).posterior), {"weight_decay": 0.5}, trains=True),
         *(Function("laplace.sampling_covariance", lambda kind=kind, **given: laplace.sampling_covariance(
             line, Gaussian(), kind=kind, **{"params": flat, "x": X, "y": Y, "weight_decay": 0.5, **given}), arguments,
             trains=True)

@@ -180,10 +180,14 @@ def _with_curvature(given: Mapping[str, Any], settings: Mapping[str, Any], netwo
 def numbers(settings: Mapping[str, Any], dtype: Any) -> tuple[Any, Any, Any, Any]:
     """Optimizer, rules, initializer and weight decay with arrays of at least float32 for numbers."""
     wide, decay = jnp.promote_types(dtype, jnp.float32), settings["weight_decay"]
-    return (
-        *(as_data(settings[name], wide) for name in ("optimizer", "stopping", "initializer")),
-        decay.astype(dtype) if isinstance(decay, jax.core.Tracer) else np.asarray(decay, jnp.dtype(dtype)),
-    )
+    if isinstance(decay, jax.core.Tracer):
+        decay = decay.astype(dtype)
+    else:
+        with np.errstate(over="ignore"):
+            decay = np.asarray(decay, jnp.dtype(dtype))
+        if not np.isfinite(decay).all():
+            raise ValueError(f"expected weight_decay within {dtype}'s range, got {settings['weight_decay']}")
+    return (*(as_data(settings[name], wide) for name in ("optimizer", "stopping", "initializer")), decay)
 
 
 def _check_scalar(decay: Any, optimizer: Any, rules: Any) -> None:

@@ -196,7 +196,7 @@ def test_intervals(key):
     assert found[0] == pytest.approx(scipy.optimize.brentq(lambda v: cdf(v) - 0.9, 0, 5), abs=1e-9)
     with pytest.raises(ValueError, match="expected Gaussian noise"):
         Model(NETWORK, likelihoods.Poisson(), params).interval(x)
-    with pytest.raises(ValueError, match="expected coverage between 0 and 1"):
+    with pytest.raises(ValueError, match="expected coverage to be between 0 and 1"):
         model.interval(x, 95)
 
 

@@ -59,6 +59,11 @@ CASES = {
     "decay": ({"weight_decay": -0.1}, ValueError, "expected weight_decay to be a number ≥ 0, got -0.1"),
     "nan decay": ({"weight_decay": float("nan")}, ValueError, "expected weight_decay to be a number ≥ 0, got nan"),
     "infinite decay": ({"weight_decay": float("inf")}, ValueError, "expected weight_decay to be a number ≥ 0, got inf"),
+    "decay beyond float32": (
+        {"x": X.astype(np.float32), "weight_decay": 1e39},
+        ValueError,
+        "expected weight_decay within float32's range, got 1e",
+    ),
     "weights' shape": ({"weights": np.ones((6, 1))}, ValueError, r"expected weights of shape \(6,\), got \(6, 1\)"),
     "negative weights": ({"weights": np.arange(6) - 1.0}, ValueError, "weights that are finite, ≥ 0 and not all zero"),
     "nan weights": ({"weights": np.full(6, np.nan)}, ValueError, "weights that are finite, ≥ 0 and not all zero"),
