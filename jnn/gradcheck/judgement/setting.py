@@ -12,7 +12,7 @@ from jnn.gradcheck.oracle import directions, jaxprs, products, reference
 from jnn.gradcheck.oracle.derivatives import Derivatives
 from jnn.gradcheck.oracle.directions import Probe
 from jnn.gradcheck.oracle.numbers import EPS64, eps_of, reals
-from jnn.gradcheck.oracle.problem import Leaf, Problem
+from jnn.gradcheck.oracle.problem import Problem
 from jnn.gradcheck.oracle.sums import summed_by_rules
 
 STEPPING = {"floor", "ceil", "round", "sign", "lt", "le", "gt", "ge", "eq", "argmax", "argmin", "while", "scan"}
@@ -136,8 +136,3 @@ def flats(values: Sequence[Any]) -> list[np.ndarray]:
 def _steps(jaxpr: Any) -> bool:
     opaque = {"pure_callback", "io_callback", "pallas_call", "ffi_call"}
     return any(e.primitive.name in STEPPING | opaque for e in jaxprs.all_equations(jaxpr))
-
-
-def leaf_of(leaves: Sequence[Leaf], path: str) -> Leaf:
-    """The leaf of that name."""
-    return next(leaf for leaf in leaves if leaf.path == path)
