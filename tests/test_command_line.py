@@ -46,12 +46,12 @@ def test_it_goes_on_where_it_was_interrupted(table, capsys, monkeypatch):
     assert main([*command, "--out", "whole.jnn"]) == 0
     timed, begun = scheduling._Worker._timed, []
 
-    def interrupting(worker, members, states, fewest):
+    def interrupting(worker, members, states, *others):
         begun.append(np.asarray(states.epoch).max())
         worker._pace.epochs = 1
         if len(begun) == 3:
             os.kill(os.getpid(), signal.SIGINT)
-        return timed(worker, members, states, fewest)
+        return timed(worker, members, states, *others)
 
     monkeypatch.setattr(scheduling._Worker, "_timed", interrupting)
     assert main([*command, "--checkpoint", "run"]) == 130

@@ -305,7 +305,9 @@ def _laplace() -> list[Function]:
         return laplace.fit(NETWORK, Gaussian(), **arguments)
 
     data = {"x": X, "y": Y, "weights": WEIGHTS}
-    known = jnn.Model(NETWORK, Gaussian(), PARAMS, posterior=fit())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", laplace.NotConvergedWarning)
+        known = jnn.Model(NETWORK, Gaussian(), PARAMS, posterior=fit())
     held_out = ensembles.fit(NETWORK, Gaussian(), X, Y, members=3, validation=0.25, **FIT)
     line = jnn.mlp([3, 2])
     flat = _params(line)
