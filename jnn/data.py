@@ -35,6 +35,10 @@ TURNED = 256
 """Rows that columns are made at once: as many as a processor's cache has room for."""
 
 
+SORTED = 65_536
+"""Numbers of rows that are put in order at once, since each takes some 50 bytes on the way."""
+
+
 class OnDisk(abc.ABC):
     """Inputs that are read when they are needed: an array `(n, d)` as far as its rows go.
 
@@ -144,17 +148,23 @@ class Grouped(OnDisk):
         At the turn t there are the groups t, ..., t + W − 1, so the k-th is spread evenly over turns up to the k-th,
         W of them but for the first and the last groups; quarters of turns are as the order was.
         """
-        count, n = len(self._groups), max(1, len(order))
-        group = np.searchsorted(self._ends, order, side="right")
+        count, n = len(self._groups), len(order)
+        parts = [slice(at, at + SORTED) for at in range(0, n, SORTED)]
+        # Few bits take little memory, and NumPy sorts them by counting.
+        kept = np.empty(n, np.min_scalar_type(4 * count))
         first = np.full(count, n)
-        first[group[::-1]] = np.arange(len(order))[::-1]  # the last that is assigned stays: where a group is met first
+        for part in reversed(parts):
+            kept[part] = np.searchsorted(self._ends, order[part], side="right")
+            # The last that is assigned stays: where a group is met first.
+            first[kept[part][::-1]] = np.arange(part.start, min(part.stop, n))[::-1]
         k = np.empty(count, int)
         k[np.argsort(first, kind="stable")] = np.arange(count)
         together = min(count, max(1, self._most - 1))  # one more is being read
         begin, end = np.maximum(0, k - together + 1), np.minimum(k + 1, count - together + 1)
-        quarter = 4 * begin[group] + np.arange(len(order)) * 4 * (end - begin)[group] // n
-        # Few bits take little memory, and NumPy sorts them by counting.
-        return order[np.argsort(quarter.astype(np.min_scalar_type(4 * count)), kind="stable")]
+        for part in parts:
+            group, numbers = kept[part].astype(int), np.arange(part.start, min(part.stop, n))
+            kept[part] = 4 * begin[group] + numbers * 4 * (end - begin)[group] // n
+        return order[np.argsort(kept, kind="stable")]
 
     def fingerprint(self) -> str:
         """The files' names, sizes and last bytes, where these formats describe what they hold; and the columns."""

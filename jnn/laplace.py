@@ -323,15 +323,13 @@ def train(
     Warns:
         NotConvergedWarning: if the decay of a network that is kept still changed in the last round.
     """
-    restarts, rounds, epochs = (
-        checks.count("restarts", restarts),
-        checks.count("rounds", rounds),
-        checks.count("epochs", epochs),
+    keep, restarts, rounds = (
+        checks.count(name, value) for name, value in (("keep", keep), ("restarts", restarts), ("rounds", rounds))
     )
-    if (keep := checks.count("keep", keep)) > restarts:
+    if keep > restarts:
         raise ValueError(f"expected keep from 1 to the {restarts} restarts, got {keep}")
     tolerance = checks.one_number("tolerance", tolerance, "finite and ≥ 0", lambda v: v >= 0)
-    key, x, y = checks.one_key(key), checks.real_array(x, "x"), likelihood.check_targets(y, network.outputs)
+    key = checks.one_key(key)
     initializer: dict[str, Any] = {"initializer": nguyen_widrow} if isinstance(network, Layered) else {}
     gammas = np.logspace(-3, 1, restarts) if restarts > 1 else np.array([0.1])
     params: Any = None

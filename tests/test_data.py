@@ -3,6 +3,7 @@
 import functools
 import os
 import resource
+import tracemalloc
 
 import jax
 import numpy as np
@@ -247,6 +248,19 @@ def test_a_group_is_read_once_an_epoch(files, monkeypatch):
     train(read, LABELS, epochs=1, validation=0.5)
     # Looked at once; then twelve for training, less those that are there yet, and twelve for validation.
     assert len(taken) <= 4 * N // GROUP
+
+
+def test_putting_rows_in_order_takes_little_memory(tmp_path):
+    """Since it is many rows that are on disk."""
+    n = 1_000_000
+    pq.write_table(pa.table({"a": np.zeros(n, np.float32), "t": np.zeros(n)}), tmp_path / "a.parquet", n // 50)
+    read, order = data.parquet(tmp_path, target="t", memory=4 * n // 10).x, RNG.permutation(n)
+    tracemalloc.start()
+    read.shuffled(order)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # Bytes a row: 8 of the order that is returned, 8 of the sort's own, 1 of what is sorted.
+    assert peak < 20 * n + 64 * data.SORTED
 
 
 def test_transformed_rows_are_known_by_the_files_and_the_transform(files, monkeypatch):

@@ -16,6 +16,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
+import jax
+
 from experiments.contract.functions import Function, functions
 from experiments.contract.judging import MODES, Case, Outcome, judge
 from experiments.contract.kinds import kinds_of
@@ -72,6 +74,7 @@ def main() -> int:
     for case in cases:
         outcomes.append(judge(case))
         if len(outcomes) % 1000 == 0:
+            jax.clear_caches()  # each compiled program holds memory maps, of which Linux gives a process 65,530
             print(f"{len(outcomes)} cases, {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     return min(report(outcomes, arguments.messages), 100)
 
