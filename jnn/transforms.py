@@ -84,11 +84,10 @@ class Transform(abc.ABC):
         if x.ndim == 0 or x.shape[-1] != columns:
             raise ValueError(f"expected {name} with {columns} columns, as the transform was fitted to; got {x.shape}")
         own = _floating(x)
-        with np.errstate(over="ignore"):
-            x, *arrays = (xp.asarray(array, np.float64 if xp is np else own) for array in (x, *arrays))
-        # Vectors with as many axes as x, so that nothing is broadcast by accident.
-        arrays = [m if m.ndim > 1 else m.reshape((1,) * (x.ndim - 1) + m.shape) for m in arrays]
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            x, *arrays = (xp.asarray(array, np.float64 if xp is np else own) for array in (x, *arrays))
+            # Vectors with as many axes as x, so that nothing is broadcast by accident.
+            arrays = [m if m.ndim > 1 else m.reshape((1,) * (x.ndim - 1) + m.shape) for m in arrays]
             return xp.asarray(formula(xp, x, *arrays)).astype(own)
 
 
@@ -371,7 +370,7 @@ class Encode(Transform):
         """z."""
 
         def formula(xp: Any, x: Any, missing: Any, code: Any, number: Any) -> Any:
-            x = x[..., np.array(self.source, int)]
+            x = xp.take(x, np.array(self.source, int), axis=-1, mode="clip")
             return xp.where(xp.isnan(x), missing, xp.where(number != 0, x, (x == code).astype(x.dtype)))
 
         return self._mapped(x, self.columns, "x", formula)
@@ -453,7 +452,7 @@ class Pieces(Transform):
         """x, and z beside it."""
 
         def formula(xp: Any, x: Any, low: Any, high: Any, gain: Any, center: Any) -> Any:
-            z = x[..., np.array(self.source, int)]
+            z = xp.take(x, np.array(self.source, int), axis=-1, mode="clip")
             return xp.concatenate([x, gain * (xp.minimum(xp.maximum(z, low), high) - center)], axis=-1)
 
         return self._mapped(x, self.columns, "x", formula)
