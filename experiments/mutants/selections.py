@@ -33,7 +33,7 @@ TESTS = {
     "backprop.py": f"{GRADIENTS} tests/test_objectives.py",
     "curvature.py": MATRICES,
     "posterior.py": POSTERIOR,
-    "model.py": f"{POSTERIOR} {ENSEMBLES}/test_fit.py tests/persistence/test_round_trip.py",
+    "model.py": f"tests/test_model.py {POSTERIOR} {ENSEMBLES}/test_fit.py tests/persistence/test_round_trip.py",
     "schedules.py": "tests/test_schedules.py",
     "optimizers.py": f"tests/test_optimizers.py tests/test_rprop.py {TRAINING}/test_levenberg_marquardt.py",
     "training/problem.py": f"{TRAINING}/test_stopping.py {FIT} {TRAINING}/test_fit_input.py",
@@ -54,10 +54,10 @@ TESTS = {
     "ensembles/search.py": f"{ENSEMBLES}/test_search.py",
     "ensembles/widths.py": f"{ENSEMBLES}/test_fit.py {ENSEMBLES}/test_search.py",
     "laplace.py": POSTERIOR,
-    "sklearn/classifier.py": ESTIMATORS,
+    "sklearn/classifier.py": f"tests/sklearn/test_targets.py {ESTIMATORS}",
     "sklearn/lbfgs.py": f"{ESTIMATORS} tests/sklearn/test_documentation.py",
-    "sklearn/recipe.py": f"{ESTIMATORS} tests/sklearn/test_tables.py",
-    "sklearn/regressor.py": ESTIMATORS,
+    "sklearn/recipe.py": f"tests/sklearn/test_recipe.py {ESTIMATORS} tests/sklearn/test_tables.py",
+    "sklearn/regressor.py": f"tests/sklearn/test_targets.py {ESTIMATORS}",
 }
 """Modules of `jnn`, with what pytest is to run."""
 

@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 import jnn
 from jnn import Model, curvature, laplace, likelihoods, persistence
 from jnn.model import MismatchError, mixture_quantiles
-from jnn.posterior import Posterior, predictive
+from jnn.posterior import Full, Posterior, predictive
 from jnn.transforms import Standardize
 
 GAUSSIAN = likelihoods.Gaussian()
@@ -165,6 +165,8 @@ def test_every_structure_is_its_dense_matrix(structure, key):
     np.testing.assert_allclose(posterior.covariance(jnp.eye(len(expected))), expected, rtol=0, atol=1e-12)
     draws = jax.jit(jax.vmap(lambda k: ravel_pytree(posterior.sample(k, params))[0]))(jax.random.split(key, 4000))
     found = np.cov(np.asarray(draws).T)
+    away = np.mean(np.asarray(draws), axis=0) - np.asarray(ravel_pytree(params)[0])  # five standard errors
+    assert np.max(np.abs(away) - 5 * np.sqrt(np.diag(expected) / 4000)) <= 1e-12
     # Of 4,000 draws a covariance is known to some √(2/4000) of the variances: five such.
     variances = np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
     assert np.max(np.abs(found - expected) - 5 * np.sqrt(2 / 4000) * variances) <= 1e-12
@@ -178,6 +180,11 @@ def test_samples_and_variances_with_fewer_examples_than_weights(key):
     np.testing.assert_allclose(posterior.covariance(jnp.eye(len(expected))), expected, rtol=0, atol=1e-12)
     draws = jax.jit(jax.vmap(lambda k: ravel_pytree(posterior.sample(k, params))[0]))(jax.random.split(key, 4000))
     np.testing.assert_allclose(np.cov(np.asarray(draws).T), expected, rtol=0, atol=5 * 0.3 * np.sqrt(2 / 4000))
+    away = np.mean(np.asarray(draws), axis=0) - np.asarray(ravel_pytree(params)[0])
+    np.testing.assert_allclose(away, 0, rtol=0, atol=5 * np.sqrt(0.3 / 4000))
+    for rows in (jnp.eye(len(expected)), jnp.asarray(np.random.default_rng(0).normal(size=(3, len(expected))))):
+        variances = np.einsum("ij,jk,ik->i", rows, expected, rows)
+        np.testing.assert_allclose(posterior.variances(rows), variances, rtol=1e-10)
 
 
 def test_a_posterior_made_by_hand_has_plain_numbers(key):
@@ -186,6 +193,9 @@ def test_a_posterior_made_by_hand_has_plain_numbers(key):
     by_hand = Posterior(made.basis, 0.5)  # its noise is 1, its evidence is not known
     found, expected = (Model(NETWORK, GAUSSIAN, params, posterior=p).moments(x[:3]) for p in (by_hand, made))
     np.testing.assert_array_equal(found.variance, expected.variance)
+    # Of all weights, unless it is said of which.
+    whole = Posterior(Full(jnp.eye(3), jnp.array([1.0, 2, 3])), 0.5)
+    np.testing.assert_allclose(whole.covariance(jnp.eye(3)), np.diag(1 / np.array([1.5, 2.5, 3.5])), rtol=1e-14)
 
 
 def test_examples_that_repeat_add_no_directions_whatever_their_scale():
@@ -203,38 +213,68 @@ def test_examples_that_repeat_add_no_directions_whatever_their_scale():
     inner = np.linalg.inv(2 * r @ r.T + np.eye(3))
     expected = np.eye(10) - q @ q.T + q @ inner @ q.T
     np.testing.assert_allclose(posterior.covariance(jnp.eye(10)), expected, rtol=0, atol=1e-10)
+    # Where nothing is uncertain but for rounding, a variance is not below 0.
+    assert (posterior.variances(jnp.asarray(rng.normal(size=(50, 6)) @ design)) >= 0).all()
 
 
 # --- predictions
 
 
-def integrals(likelihood, a, deviation):
-    """E and Var of y for a scalar output a ~ N(a, deviation²), by a fine sum."""
+def integrals(likelihood, a, deviation, noise):
+    """E and Var of y for a scalar output a ~ N(a, deviation²), by a fine sum; `noise` in units of the variance."""
     grid = np.linspace(-9, 9, 20001)
     share = np.exp(-0.5 * grid**2)
     share /= share.sum()
     at = jnp.asarray(a + deviation * grid)[:, None]
     mean, within = np.asarray(likelihood.mean(at))[:, 0], np.asarray(likelihood.variance(at))[:, 0]
-    return share @ mean, share @ within + share @ (mean - share @ mean) ** 2
+    return share @ mean, noise * (share @ within) + share @ (mean - share @ mean) ** 2
 
 
-@pytest.mark.parametrize("likelihood", [likelihoods.Bernoulli(), likelihoods.Poisson(), GAUSSIAN])
-def test_uncertain_outputs_through_the_likelihood(likelihood, key):
+@pytest.mark.parametrize(
+    ("likelihood", "noise"),
+    [(likelihoods.Bernoulli(), 1.0), (likelihoods.Poisson(), 1.5), (GAUSSIAN, 0.4), (likelihoods.SquaredError(), 1.0)],
+)
+def test_uncertain_outputs_through_the_likelihood(likelihood, noise, key):
     network = jnn.mlp([2, 3, 1])
     params = network.init(key, dtype=jnp.float64)
     x = np.asarray(jax.random.normal(key, (12, 2)))
     y = np.asarray(likelihood.sample(key, network.apply(params, x)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", laplace.NotConvergedWarning)
-        posterior = laplace.fit(network, likelihood, params, x, y, weight_decay=2.0, noise=1.0)
+        posterior = laplace.fit(network, likelihood, params, x, y, weight_decay=2.0, noise=noise)
     z = jnp.array([0.7, -1.2])
     mean, variance = jax.jit(predictive, static_argnums=(0, 1))(network, likelihood, posterior, params, z)
     j = np.concatenate(
         [leaf.reshape(1, -1) for leaf in jax.tree.leaves(curvature.jacobian(network, params, z))], axis=1
     )
     deviation = float(np.sqrt(posterior.covariance(jnp.asarray(j))[0, 0]))
-    expected = integrals(likelihood, float(network.apply(params, z)[0]), deviation)
+    expected = integrals(likelihood, float(network.apply(params, z)[0]), deviation, noise)
     np.testing.assert_allclose((mean[0], variance[0]), expected, rtol=1e-6)  # what 24 nodes leave of a logistic
+
+
+@pytest.mark.parametrize("likelihood", [likelihoods.Categorical(), likelihoods.SquaredError("softmax", 0.5)])
+def test_outputs_of_classes_are_shrunk_by_mackays_factor(likelihood, key):
+    """softmax(a / √(1 + π/8 Var[a])), the variances by dense matrices."""
+    x, gamma = np.asarray(jax.random.normal(key, (12, 2))), 0.7
+    params = NETWORK.init(key, bias=0.2, dtype=jnp.float64)
+    labels = np.arange(12) % 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", laplace.NotConvergedWarning)
+        posterior = laplace.fit(
+            NETWORK, likelihood, params, x,
+            labels if isinstance(likelihood, likelihoods.Categorical) else np.eye(2)[labels], weight_decay=gamma,
+        )  # fmt: skip
+    model = Model(NETWORK, likelihood, params, posterior=posterior)
+    flat, unravel = ravel_pytree(params)
+    j = np.asarray(jax.jit(jax.jacrev(lambda w: NETWORK.apply(unravel(w), x)))(flat))
+    spread = np.einsum("nkp,pq,nkq->nk", j, dense("full", params, x, gamma, likelihood), j)
+    a = np.asarray(NETWORK.apply(params, x)) / np.sqrt(1 + np.pi / 8 * spread)
+    p = np.exp(a) / np.exp(a).sum(axis=1, keepdims=True)
+    mean, variance = model.moments(x)
+    np.testing.assert_allclose(mean, p, rtol=1e-10)
+    np.testing.assert_allclose(model.mean(x), p, rtol=1e-10)
+    expected = p * (1 - p) if isinstance(likelihood, likelihoods.Categorical) else np.full_like(p, 0.25)
+    np.testing.assert_allclose(variance, expected, rtol=1e-10)
 
 
 def test_classes_become_less_sure(key):
