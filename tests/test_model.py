@@ -12,7 +12,7 @@ import jnn
 from jnn import Model, likelihoods
 from jnn.model import MismatchError, mixture_quantiles
 from jnn.tables import Table
-from jnn.transforms import Encode, Standardize
+from jnn.transforms import Encode, Standardize, Whiten
 
 from . import typechecker
 
@@ -68,6 +68,7 @@ def test_dtypes_are_those_of_the_inputs_and_integers_are_numbers():
         (whole.astype(np.float64), np.float64),
         (jnp.asarray(whole), np.float32),
         (jnp.asarray(whole, jnp.float32), np.float32),
+        (jnp.asarray(whole, jnp.float64), np.float64),
     ):
         found = narrow.mean(x)
         assert found.dtype == dtype
@@ -76,8 +77,8 @@ def test_dtypes_are_those_of_the_inputs_and_integers_are_numbers():
 
 def test_inside_of_programs_and_outside_again():
     """What it keeps at the first call is no part of the program in which that was; parameters may be traced in part."""
-    model = Model(LINEAR, GAUSSIAN, FOUR)
-    expected = EACH.mean(axis=0)
+    model = Model(LINEAR, GAUSSIAN, ONE)
+    expected = EACH[0]
     for found in (jax.jit(model.mean)(jnp.asarray(X)), model.mean(X), jax.jit(model.mean)(jnp.asarray(X))):
         np.testing.assert_allclose(found, expected, rtol=1e-12)
 
@@ -92,6 +93,11 @@ def test_members_along_several_axes_are_all_averaged():
     model = Model(LINEAR, GAUSSIAN, grid)
     assert model.members == (2, 2)
     np.testing.assert_allclose(model.mean(X), EACH.mean(axis=0), rtol=1e-12)
+    own = Standardize(jnp.asarray(RNG.normal(size=(2, 2, 3))), jnp.ones((2, 2, 3)))
+    turned = Whiten(np.zeros(3), np.linalg.qr(RNG.normal(size=(3, 3)))[0], np.ones(3))  # which all share
+    z = X @ turned.axes - np.asarray(own.mean).reshape(4, 1, 3)
+    found = Model(LINEAR, GAUSSIAN, grid, (turned, own)).mean(X)
+    np.testing.assert_allclose(found, (z @ W + B[:, None, :]).mean(axis=0), rtol=1e-11)
 
 
 # --- what likelihoods make of members
@@ -206,7 +212,7 @@ def test_quantiles_of_mixtures_are_roots_of_their_distribution_functions(members
         for i, k in np.ndindex(3, 2):
             own = means[:, i, k], deviations[:, i, k]
             root = scipy.optimize.brentq(
-                lambda v, own=own: np.mean(scipy.stats.norm.cdf(v, *own)) - p, -20, 20, xtol=1e-14
+                lambda v, own=own, p=p: np.mean(scipy.stats.norm.cdf(v, *own)) - p, -20, 20, xtol=1e-14
             )
             assert value[i, k] == pytest.approx(root, abs=1e-12)
 

@@ -1,4 +1,4 @@
-"""From an estimator's parameters to the settings of training: scikit-learn's own defaults and loops, the rest by hand."""
+"""From an estimator's parameters to the settings of training: scikit-learn's own defaults and loops; else by hand."""
 
 import jax
 import jax.numpy as jnp
