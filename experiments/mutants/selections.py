@@ -20,12 +20,14 @@ TESTS = {
     "likelihoods/encodings.py": "tests/likelihoods/test_encodings.py",
     "likelihoods/gaussian.py": f"{LIKELIHOODS} tests/likelihoods/test_targets.py",
     "likelihoods/general_rule.py": "tests/likelihoods/test_general_rule.py "
-    "tests/likelihoods/test_second_derivatives.py",
+    "tests/likelihoods/test_second_derivatives.py tests/likelihoods/test_likelihoods.py",
     "networks/base.py": NETWORKS,
     "networks/connections.py": f"tests/networks {GRADIENTS}",
-    "networks/graph.py": f"tests/networks/test_graph.py {GRADIENTS} {MATRICES}",
+    "networks/graph.py": "tests/networks/test_base.py tests/networks/test_graph.py tests/networks/test_connections.py "
+    f"{GRADIENTS} {MATRICES} tests/test_transforms.py tests/test_objectives.py",
     "networks/initialization.py": f"tests/networks {TRAINING}/test_levenberg_marquardt.py",
-    "networks/layered.py": f"tests/networks/test_layered.py {GRADIENTS} {MATRICES} tests/networks/test_connections.py "
+    "networks/layered.py": f"tests/networks/test_base.py tests/networks/test_layered.py {GRADIENTS} {MATRICES} "
+    "tests/networks/test_connections.py "
     "tests/test_transforms.py tests/test_objectives.py",
     "networks/sweep.py": f"tests/networks/test_graph.py {GRADIENTS} {MATRICES}",
     "transforms.py": "tests/test_transforms.py tests/test_tables.py",
@@ -47,7 +49,7 @@ TESTS = {
     "training/structure.py": f"{TRAINING}/test_structure.py {TRAINING}/test_fit_compiled.py {FIT}",
     "training/dividing.py": f"{TRAINING}/test_dividing.py {TRAINING}/test_hosts.py",
     "training/streaming.py": f"{TRAINING}/test_streaming.py",
-    "training/visiting.py": f"{TRAINING}/test_visiting.py",
+    "training/visiting.py": f"{TRAINING}/test_visiting.py {TRAINING}/test_interruption.py",
     "ensembles/ensemble.py": f"{ENSEMBLES}/test_fit.py",
     "ensembles/fitting.py": f"{ENSEMBLES}/test_members.py {ENSEMBLES}/test_fit.py",
     "ensembles/resampling.py": f"{ENSEMBLES}/test_resampling.py",
