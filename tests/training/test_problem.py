@@ -9,7 +9,7 @@ import pytest
 
 from jnn import levenberg_marquardt, mlp
 from jnn.likelihoods import Bernoulli, Categorical, Gaussian, Poisson
-from jnn.training.problem import Examples, aside, check_problem, fill, filled, lay_out
+from jnn.training.problem import Examples, _finite_rows, aside, check_problem, fill, filled, lay_out
 from jnn.training.settings import checked
 from jnn.training.splitting import Rows
 
@@ -195,3 +195,32 @@ def test_what_is_checked_is_kept_as_it_is() -> None:
     assert problem(validation=(np.ones((2, 3)), np.ones((2, 1)))).validation.weights is None
     assert problem(validation=np.float32(0.25)).fraction == 0.25
     assert isinstance(problem(on_host=True).examples.x, np.ndarray)
+
+
+def test_a_row_with_any_number_that_is_none_is_named() -> None:
+    x = np.ones((4, 3))
+    x[2, 1], x[3] = np.nan, np.inf
+    for made in (x, jnp.asarray(x)):
+        with pytest.raises(ValueError, match=r"^x has NaN or infinite values .* in 2 rows, the first is row 2"):
+            check_problem(mlp([3, 1]), Gaussian(), Examples(made, np.ones((4, 1)), None), None, None)
+    np.testing.assert_array_equal(np.asarray(_finite_rows(jnp.asarray(x), np.dtype(np.float64))), [1, 1, 0, 0])
+
+
+def test_parameters_are_of_the_examples_precision() -> None:
+    """Of whole numbers in float32; and of parameters that are there in theirs."""
+    network, y = mlp([3, 1]), np.ones((2, 1))
+    for dtype, expected in ((np.int64, np.float32), (np.float32, np.float32), (np.float64, np.float64)):
+        given = Examples(np.ones((2, 3), dtype), y, None)
+        assert check_problem(network, Gaussian(), given, None, None).dtype == expected
+        checked_x = check_problem(network, Gaussian(), given, None, None).examples.x
+        assert checked_x.dtype == expected
+        kept = check_problem(network, Gaussian(), given, None, None, on_host=True).examples
+        assert (type(kept.x), kept.x.dtype) == (np.ndarray, dtype)
+    params = network.init(jax.random.key(0), dtype=jnp.float32)
+    assert check_problem(network, Gaussian(), Examples(np.ones((2, 3)), y, None), None, params).dtype == np.float32
+
+
+def test_what_is_whole_is_put_on_the_device() -> None:
+    for array in (np.ones(3), jnp.ones(3)):
+        assert isinstance(fill(array, 3), jax.Array)
+        assert isinstance(fill(array, 5), jax.Array)
