@@ -12,32 +12,35 @@ LIKELIHOODS = (
 ENSEMBLES = "tests/ensembles"
 ESTIMATORS = "tests/sklearn/test_estimators.py"
 POSTERIOR = "tests/laplace/test_posterior.py"
+DEFAULTS = "tests/test_defaults.py"
 
 TESTS = {
     "activations.py": "tests/test_activations.py",
-    "likelihoods/base.py": f"{LIKELIHOODS} tests/likelihoods/test_targets.py",
-    "likelihoods/canonical.py": f"{LIKELIHOODS} tests/likelihoods/test_targets.py",
+    "likelihoods/base.py": f"{DEFAULTS} {LIKELIHOODS} tests/likelihoods/test_targets.py",
+    "likelihoods/canonical.py": f"{DEFAULTS} {LIKELIHOODS} tests/likelihoods/test_targets.py",
     "likelihoods/encodings.py": "tests/likelihoods/test_encodings.py",
-    "likelihoods/gaussian.py": f"{LIKELIHOODS} tests/likelihoods/test_targets.py",
-    "likelihoods/general_rule.py": "tests/likelihoods/test_general_rule.py "
+    "likelihoods/gaussian.py": f"{DEFAULTS} {LIKELIHOODS} tests/likelihoods/test_targets.py",
+    "likelihoods/general_rule.py": f"{DEFAULTS} tests/likelihoods/test_general_rule.py "
     "tests/likelihoods/test_second_derivatives.py tests/likelihoods/test_likelihoods.py",
-    "networks/base.py": NETWORKS,
-    "networks/connections.py": f"tests/networks {GRADIENTS}",
-    "networks/graph.py": "tests/networks/test_base.py tests/networks/test_graph.py tests/networks/test_connections.py "
-    f"{GRADIENTS} {MATRICES} tests/test_transforms.py tests/test_objectives.py",
+    "networks/base.py": f"{DEFAULTS} {NETWORKS}",
+    "networks/connections.py": f"{DEFAULTS} tests/networks {GRADIENTS}",
+    "networks/graph.py": f"{DEFAULTS} tests/networks/test_base.py tests/networks/test_graph.py "
+    f"tests/networks/test_connections.py {GRADIENTS} {MATRICES} tests/test_transforms.py tests/test_objectives.py",
     "networks/initialization.py": f"tests/networks {TRAINING}/test_levenberg_marquardt.py",
-    "networks/layered.py": f"tests/networks/test_base.py tests/networks/test_layered.py {GRADIENTS} {MATRICES} "
-    "tests/networks/test_connections.py "
-    "tests/test_transforms.py tests/test_objectives.py",
+    "networks/layered.py": f"{DEFAULTS} tests/networks/test_base.py tests/networks/test_layered.py {GRADIENTS} "
+    f"{MATRICES} tests/networks/test_connections.py tests/test_transforms.py tests/test_objectives.py",
     "networks/sweep.py": f"tests/networks/test_graph.py {GRADIENTS} {MATRICES}",
-    "transforms.py": "tests/test_transforms.py tests/test_tables.py",
-    "objectives.py": f"tests/test_objectives.py {GRADIENTS}",
-    "backprop.py": f"{GRADIENTS} tests/test_objectives.py",
-    "curvature.py": MATRICES,
-    "posterior.py": POSTERIOR,
-    "model.py": f"tests/test_model.py {POSTERIOR} {ENSEMBLES}/test_fit.py tests/persistence/test_round_trip.py",
-    "schedules.py": "tests/test_schedules.py",
-    "optimizers.py": f"tests/test_optimizers.py tests/test_rprop.py {TRAINING}/test_levenberg_marquardt.py",
+    "transforms.py": f"{DEFAULTS} tests/test_transforms.py tests/test_tables.py",
+    "tables.py": "tests/test_tables.py",
+    "data.py": "tests/test_data.py",
+    "objectives.py": f"{DEFAULTS} tests/test_objectives.py {GRADIENTS}",
+    "backprop.py": f"{DEFAULTS} {GRADIENTS} tests/test_objectives.py",
+    "curvature.py": f"{DEFAULTS} {MATRICES}",
+    "posterior.py": f"{DEFAULTS} {POSTERIOR}",
+    "model.py": f"{DEFAULTS} tests/test_model.py {POSTERIOR} {ENSEMBLES}/test_fit.py "
+    "tests/persistence/test_round_trip.py",
+    "schedules.py": f"{DEFAULTS} tests/test_schedules.py",
+    "optimizers.py": f"{DEFAULTS} tests/test_optimizers.py tests/test_rprop.py {TRAINING}/test_levenberg_marquardt.py",
     "training/problem.py": f"{TRAINING}/test_problem.py {TRAINING}/test_stopping.py {FIT} {TRAINING}/test_fit_input.py",
     "training/program.py": f"{TRAINING}/test_program.py {FIT} {TRAINING}/test_stopping.py "
     f"{TRAINING}/test_splitting.py {TRAINING}/test_levenberg_marquardt.py {ENSEMBLES}/test_fit.py",
@@ -51,13 +54,15 @@ TESTS = {
     "training/streaming.py": f"{TRAINING}/test_streaming.py",
     "training/visiting.py": f"{TRAINING}/test_visiting.py {TRAINING}/test_interruption.py",
     "ensembles/ensemble.py": f"{ENSEMBLES}/test_fit.py",
-    "ensembles/fitting.py": f"{ENSEMBLES}/test_members.py {ENSEMBLES}/test_fit.py",
+    "ensembles/fitting.py": f"{DEFAULTS} {ENSEMBLES}/test_members.py {ENSEMBLES}/test_fit.py",
     "ensembles/resampling.py": f"{ENSEMBLES}/test_resampling.py",
     "ensembles/scheduling.py": f"{ENSEMBLES}/test_members.py {ENSEMBLES}/test_fit.py",
-    "ensembles/search.py": f"{ENSEMBLES}/test_search.py",
+    "ensembles/search.py": f"{DEFAULTS} {ENSEMBLES}/test_search.py",
     "ensembles/widths.py": f"{ENSEMBLES}/test_members.py {ENSEMBLES}/test_fit.py {ENSEMBLES}/test_search.py",
-    "laplace.py": POSTERIOR,
+    "laplace.py": f"{DEFAULTS} {POSTERIOR}",
     "sklearn/classifier.py": f"tests/sklearn/test_targets.py {ESTIMATORS}",
+    "sklearn/leverages.py": "tests/sklearn/test_leverages.py",
+    "sklearn/linear.py": "tests/sklearn/test_linear.py",
     "sklearn/lbfgs.py": f"{ESTIMATORS} tests/sklearn/test_documentation.py",
     "sklearn/recipe.py": f"tests/sklearn/test_recipe.py {ESTIMATORS} tests/sklearn/test_tables.py",
     "sklearn/regressor.py": f"tests/sklearn/test_targets.py {ESTIMATORS}",
