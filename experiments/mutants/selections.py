@@ -63,7 +63,7 @@ TESTS = {
     "sklearn/classifier.py": f"tests/sklearn/test_targets.py {ESTIMATORS}",
     "sklearn/leverages.py": "tests/sklearn/test_leverages.py",
     "sklearn/linear.py": "tests/sklearn/test_linear.py",
-    "sklearn/lbfgs.py": f"{ESTIMATORS} tests/sklearn/test_documentation.py",
+    "sklearn/lbfgs.py": f"tests/sklearn/test_lbfgs.py {ESTIMATORS} tests/sklearn/test_documentation.py",
     "sklearn/recipe.py": f"tests/sklearn/test_recipe.py {ESTIMATORS} tests/sklearn/test_tables.py",
     "sklearn/regressor.py": f"tests/sklearn/test_targets.py {ESTIMATORS}",
 }
