@@ -2,13 +2,16 @@
 
 import inspect
 
+import numpy as np
 import pytest
+from sklearn import neural_network
 
 import jnn
 from jnn import backprop, curvature, ensembles, laplace, likelihoods, networks, objectives
 from jnn.likelihoods import Gaussian
 from jnn.model import Model
 from jnn.posterior import Posterior
+from jnn.sklearn import leverages, linear, recipe
 from jnn.training.settings import DEFAULTS
 from jnn.transforms import Clip, Encode, Pieces, Squash, Whiten
 
@@ -50,6 +53,20 @@ def test_defaults_are_those_that_scripts_were_written_for(function) -> None:
     parameters = inspect.signature(inspect.unwrap(function)).parameters
     expected = EXPECTED[function]
     assert {name: parameters[name].default for name in expected} == expected
+
+
+def test_numbers_of_the_estimators() -> None:
+    """Chosen by hand, and what the published tables of `experiments` were made with."""
+    np.testing.assert_allclose(linear.PENALTIES, 10 ** np.arange(-5, 3.5, 0.5))
+    assert (linear.DOUBT, linear.TOLERANCE, linear.CAUTION) == (5, 1e-3, 8)
+    np.testing.assert_allclose(leverages.DECAYS, 10 ** np.arange(-3, 4.5, 0.5))
+    assert (leverages.AGAINST, leverages.KEPT, leverages.MOST) == (1, 2048, 512)
+    assert recipe.RECIPE == {"activation": "silu", "alpha": 1.0, "learning_rate_init": 0.02, "members": 8}
+    assert (recipe.HIDDEN, recipe.HIDDEN_FOR_FEW, recipe.FEW) == ((64, 64), (32, 32), 400)
+    assert (recipe.LAST_RATE, recipe.BATCH_SIZES, recipe.UPDATES, recipe.EPOCHS) == (0.02, (32, 27), 1000, (40, 100))
+    theirs = inspect.signature(neural_network.MLPRegressor).parameters
+    expected = {name: theirs[name].default for name in recipe.SCIKIT_LEARNS if name != "members"}
+    assert {**expected, "members": 1} == recipe.SCIKIT_LEARNS
 
 
 def test_defaults_of_training() -> None:

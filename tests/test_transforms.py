@@ -277,6 +277,8 @@ def test_what_comes_out_is_what_went_in():
         wide = {np.dtype(np.float64): jnp.float64}.get(np.dtype(expected), jnp.float32)
         assert isinstance(t.apply(narrow), jax.Array)
         assert (t.mean.dtype, t.apply(narrow).dtype) == (wide, expected)
+    narrow = jax.make_jaxpr(Standardize.fit(whole.astype(np.float64)).apply)(jnp.ones((3, 2), jnp.float32))
+    assert "f64" not in str(narrow)  # which most accelerators are slow at
     traced = jax.jit(lambda m: Standardize(m, np.ones(2)).apply(whole))(np.ones(2))
     np.testing.assert_array_equal(traced, whole - 1)
 

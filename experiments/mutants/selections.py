@@ -61,10 +61,10 @@ TESTS = {
     "ensembles/widths.py": f"{ENSEMBLES}/test_members.py {ENSEMBLES}/test_fit.py {ENSEMBLES}/test_search.py",
     "laplace.py": f"{DEFAULTS} {POSTERIOR}",
     "sklearn/classifier.py": f"tests/sklearn/test_targets.py {ESTIMATORS}",
-    "sklearn/leverages.py": "tests/sklearn/test_leverages.py",
-    "sklearn/linear.py": "tests/sklearn/test_linear.py",
+    "sklearn/leverages.py": f"{DEFAULTS} tests/sklearn/test_leverages.py",
+    "sklearn/linear.py": f"{DEFAULTS} tests/sklearn/test_linear.py",
     "sklearn/lbfgs.py": f"tests/sklearn/test_lbfgs.py {ESTIMATORS} tests/sklearn/test_documentation.py",
-    "sklearn/recipe.py": f"tests/sklearn/test_recipe.py {ESTIMATORS} tests/sklearn/test_tables.py",
+    "sklearn/recipe.py": f"{DEFAULTS} tests/sklearn/test_recipe.py {ESTIMATORS} tests/sklearn/test_tables.py",
     "sklearn/regressor.py": f"tests/sklearn/test_targets.py {ESTIMATORS}",
 }
 """Modules of `jnn`, with what pytest is to run."""
