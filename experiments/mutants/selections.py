@@ -177,16 +177,6 @@ NO_FAULTS: dict[str, list[tuple[str, str, str]]] = {
             "time.monotonic() - self._met >= SECONDS_BETWEEN_MEETINGS → "
             "time.monotonic() - self._met > SECONDS_BETWEEN_MEETINGS",
         ),
-        ("ensembles/scheduling.py", "_Worker.work_on", "4 → 5"),
-        ("ensembles/scheduling.py", "_Worker.work_on", "4 → 3"),
-        ("ensembles/scheduling.py", "_Worker.work_on", "-(-3 * self.lanes // 4) if queue.left else 1 → 1"),
-        (
-            "ensembles/scheduling.py",
-            "_Worker.work_on",
-            "-(-3 * self.lanes // 4) if queue.left else 1 → -(-3 * self.lanes // 4)",
-        ),
-        ("ensembles/scheduling.py", "_Worker.work_on", "-3 * self.lanes // 4 → -3 * self.lanes // 4 + 1"),
-        ("ensembles/scheduling.py", "_Worker.work_on", "-(-3 * self.lanes // 4) → -3 * self.lanes // 4"),
         (
             "ensembles/scheduling.py",
             "train",

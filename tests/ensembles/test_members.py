@@ -1,6 +1,7 @@
 """Who the members are, what each trains on, and how they are lined up: by hand, hardly anything compiled."""
 
 import types
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 from jnn import adam, mlp, stopping
 from jnn.ensembles import scheduling
 from jnn.ensembles.fitting import _checked_rows, _members, _size_of_part
-from jnn.ensembles.scheduling import Work, _merged, _Queue, _risks, _running, _with_room
+from jnn.ensembles.scheduling import Work, _merged, _Queue, _risks, _running, _with_room, _Worker
 from jnn.ensembles.widths import places, widest
 from jnn.training.observers import Best, Recorded
 from jnn.training.program import State
@@ -243,3 +244,108 @@ def test_of_several_processes_each_has_every_so_many_of_the_members(monkeypatch)
         alone = Work(None, None, members, None, None)
         assert (alone.count, alone.own.tolist()) == (8, list(range(8)))
         assert Work(None, None, members, None, None, division=object()).own.tolist() == [1, 4, 7]
+
+
+class Lanes:
+    """What `_Worker.work_on` needs: each member trains for as many epochs as its number says, one more at a time."""
+
+    _epochs, device = 10, None
+
+    def __init__(self, lanes, needed):
+        self.lanes, self.needed, self.fewest, self.chunks = lanes, np.asarray(needed), [], set()
+
+    def begin(self, numbers):
+        assert len(numbers) == self.lanes
+        none = jnp.zeros(self.lanes, int)
+        return {"number": jnp.asarray(numbers)}, Trained(jnp.asarray(numbers), none, none)
+
+    def _timed(self, members, states, fewest, chunk):
+        self.fewest.append(fewest)
+        self.chunks.add(chunk)
+        np.testing.assert_array_equal(members["number"], states.member)
+        epoch = np.asarray(states.epoch) + _running(states, self._epochs)
+        code = np.where(epoch >= self.needed[np.asarray(states.member)], 1, 0)
+        return states._replace(epoch=jnp.asarray(epoch), code=jnp.asarray(code))
+
+
+class Trained(NamedTuple):
+    member: jax.Array
+    epoch: jax.Array
+    code: jax.Array
+
+
+class Waiting:
+    """A queue that writes down what it is told."""
+
+    every = 3
+
+    def __init__(self, count, stop_after=10**6):
+        self.left, self.next, self.count, self.visits, self.stop_after = count, 0, count, 0, stop_after
+        self.found, self.seen, self.told = {}, [], []
+
+    def take(self, most):
+        some = np.arange(self.next, min(self.next + most, self.count))
+        self.next += len(some)
+        self.left -= len(some)
+        return some
+
+    def stopped(self):
+        self.visits += 1
+        return self.visits > self.stop_after
+
+    def put(self, members, states, lanes):
+        assert not set(members.tolist()) & set(self.found)
+        np.testing.assert_array_equal(np.asarray(states.member)[lanes], members)
+        self.found |= dict(zip(members.tolist(), np.asarray(states.epoch)[lanes].tolist(), strict=True))
+
+    def watched(self, mine, states):
+        self.seen.append(mine[mine >= 0].tolist())
+        np.testing.assert_array_equal(np.asarray(states.member)[mine >= 0], mine[mine >= 0])
+
+    def report(self, mine, states):
+        assert set(self.found) & set(mine.tolist()) <= set(mine[mine >= 0].tolist())
+
+    def tell(self, worker, mine, states):
+        self.told.append((worker, mine[mine >= 0].tolist()))
+
+    def leave(self, worker):
+        self.left_by = worker
+
+
+def worked_on(lanes, needed, **more):
+    worker, queue = Lanes(lanes, needed), Waiting(len(needed), **more)
+    with typechecker.off():
+        _Worker.work_on(worker, queue)
+    assert queue.left_by == id(worker)
+    assert {who for who, _ in queue.told} == {id(worker)}
+    return worker, queue
+
+
+def test_lanes_take_the_next_member_where_one_has_ended() -> None:
+    needed = [2, 5, 1, 3, 99]
+    worker, queue = worked_on(2, needed)
+    assert queue.found == dict(enumerate([2, 5, 1, 3, 10]))  # the last until all epochs have gone by
+    # By hand: 0 ends after two epochs, and 2 takes its lane for one, then 3 for three, while 1 ends after five.
+    in_work = [[0, 1]] * 2 + [[2, 1]] + [[3, 1]] * 2 + [[3, 4]] + [[4]] * 9
+    assert queue.seen == in_work
+    # As many lanes may rest until somebody looks as three quarters leave, but none where nobody waits for one.
+    assert worker.fewest == [2] * 5 + [1] * 10
+    assert worker.chunks == {3}
+    told = [lanes for _, lanes in queue.told]
+    assert told == [[0, 1], [1], [1], [3, 1], [3], [4], *[[4]] * 8, []]
+
+
+def test_lanes_without_a_member_rest() -> None:
+    worker, queue = worked_on(4, [2, 3])
+    assert queue.found == {0: 2, 1: 3}
+    assert queue.seen == [[0, 1], [0, 1], [1]]
+    assert worker.fewest == [1] * 3
+    assert worked_on(4, [1] * 6)[0].fewest == [3, 1]
+    assert worked_on(8, [1] * 9)[0].fewest == [6, 1]
+    assert worked_on(3, [2])[1].found == {0: 2}
+
+
+def test_what_is_interrupted_is_left_as_it_is() -> None:
+    worker, queue = worked_on(2, [5, 2, 5], stop_after=3)
+    assert queue.found == {0: 3, 1: 2, 2: 1}
+    assert len(worker.fewest) == len(queue.seen) == 3
