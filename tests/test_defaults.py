@@ -7,7 +7,7 @@ import pytest
 from sklearn import neural_network
 
 import jnn
-from jnn import backprop, curvature, ensembles, laplace, likelihoods, networks, objectives
+from jnn import backprop, curvature, data, ensembles, laplace, likelihoods, networks, objectives
 from jnn.likelihoods import Gaussian
 from jnn.model import Model
 from jnn.posterior import Posterior
@@ -41,6 +41,8 @@ EXPECTED = {
     laplace.train: {"restarts": 8, "keep": 1, "rounds": 20, "epochs": 50, "structure": "full", "tolerance": 1e-3},
     laplace.leverages: {"weight_decay": 0.01},
     laplace.sampling_covariance: {"kind": "observed", "of": None},
+    data.parquet: {"weights": None, "columns": None, "dtype": np.float32, "memory": 2**28},
+    data.arrow: {"weights": None, "columns": None, "dtype": np.float32, "memory": 2**28},
     ensembles.fit: {"members": None, "lanes": None, "callback_every": 1},
     ensembles.cross_validate: {"folds": 5, "score": None},
     Model.interval: {"coverage": 0.95},

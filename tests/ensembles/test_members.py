@@ -253,6 +253,7 @@ class Lanes:
 
     def __init__(self, lanes, needed):
         self.lanes, self.needed, self.fewest, self.chunks = lanes, np.asarray(needed), [], set()
+        self.running = []
 
     def begin(self, numbers):
         assert len(numbers) == self.lanes
@@ -261,6 +262,7 @@ class Lanes:
 
     def _timed(self, members, states, fewest, chunk):
         self.fewest.append(fewest)
+        self.running.append(int(_running(states, self._epochs).sum()))
         self.chunks.add(chunk)
         np.testing.assert_array_equal(members["number"], states.member)
         epoch = np.asarray(states.epoch) + _running(states, self._epochs)
@@ -340,6 +342,7 @@ def test_lanes_without_a_member_rest() -> None:
     assert queue.found == {0: 2, 1: 3}
     assert queue.seen == [[0, 1], [0, 1], [1]]
     assert worker.fewest == [1] * 3
+    assert worker.running == [2, 2, 1]
     assert worked_on(4, [1] * 6)[0].fewest == [3, 1]
     assert worked_on(8, [1] * 9)[0].fewest == [6, 1]
     assert worked_on(3, [2])[1].found == {0: 2}
