@@ -165,13 +165,12 @@ class _Problem(NamedTuple):
         checked = check_problem(network, likelihood, Examples(x, y, weights), None, params).examples
         x, y = np.asarray(checks.real_array(x, "x"), np.float64), np.asarray(checked.y)
         weights = np.ones(len(x)) if weights is None else np.asarray(checks.real_array(weights, "weights"), np.float64)
-        return cls(network, likelihood, x, y.astype(np.float64) if y.dtype.kind == "f" else y, weights)
+        return cls(network, likelihood, x, y, weights)
 
     @property
     def targets(self) -> float:
-        """How many numbers were observed: N K."""
-        per_example = self.network.outputs if np.ndim(self.y) > 1 else 1
-        return float(self.weights.sum()) * per_example
+        """How many numbers were observed, of targets in rows: N K."""
+        return float(self.weights.sum()) * self.network.outputs
 
 
 def _posterior(problem: _Problem, params: Params, structure: Structure, gamma: float, noise: Any) -> tuple[Any, float]:

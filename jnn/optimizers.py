@@ -410,10 +410,12 @@ def _rprop(
         if variant != "Rprop-":
             sign = jax.tree.map(lambda agreement, sign: jnp.where(agreement < 0, 0, sign), agreement, sign)
         delta = jax.tree.map(lambda sign, step: -sign * step, sign, step)
-        error = jnp.asarray(value, state.error.dtype) if needs_error and state.error is not None else None
+        error, grew = None, True
+        if state.error is not None:
+            error = jnp.asarray(value, state.error.dtype)
+            grew = error > state.error
         if variant in ("Rprop+", "iRprop+"):
             # Where the sign changed, an ordinary step had come before: Δw(t-1) = -sign(g(t-1)) Δ(t-1).
-            grew = True if error is None or state.error is None else error > state.error
 
             def back(agreement: Array, delta: Array, old_sign: Array, old_step: Array) -> Array:
                 return jnp.where((agreement < 0) & grew, old_sign * old_step, delta)
@@ -442,7 +444,7 @@ def _levenberg_marquardt(
         flat, _ = ravel_pytree(params)
         zero = jnp.zeros((), _state_dtype(flat))
         matrix = None if takes_products(params) else jnp.zeros((len(flat), len(flat)), zero.dtype)
-        return LevenbergMarquardtState(zero, zero + 2, jnp.asarray(True), matrix, zero, zero + 1, zero + 1)
+        return LevenbergMarquardtState(zero, zero + 2, jnp.asarray(True), matrix, zero, zero, zero)
 
     def update(
         updates: Weights,
@@ -489,8 +491,8 @@ def _levenberg_marquardt(
         gained = (value - value_fn(optax.apply_updates(params, step))).astype(wide)
         ratio = gained / (-jnp.vdot(g, d) - 0.5 * curved)
         accepted = (gained > 0) & jnp.all(jnp.isfinite(d))  # NaN, of a failed decomposition too, is not greater
-        shrunk = lam * jnp.maximum(1 / 3, 1 - (2 * jnp.minimum(ratio, 1) - 1) ** 3)
-        grown = jnp.minimum(lam * state.growth, jnp.finfo(wide).max)
+        shrunk = lam * jnp.maximum(1 / 3, 1 - (2 * ratio - 1) ** 3)
+        grown = lam * state.growth
         new = jnp.where(accepted, shrunk, jnp.where(jnp.isfinite(grown), grown, jnp.finfo(wide).max))
         after = LevenbergMarquardtState(
             damping=new,

@@ -139,11 +139,12 @@ class Standardize(Affine):
         mean = mean + average(x - mean[None, :])
         centered = x - mean[None, :]
         # In units of the largest deviation, so that no square overflows or underflows.
-        largest = xp.max(xp.where(v[:, None] > 0, xp.abs(centered), xp.zeros_like(centered)), axis=0)
+        counts = v[:, None] > 0
+        largest = xp.max(xp.where(counts, xp.abs(centered), xp.zeros_like(centered)), axis=0)
         unit = xp.where(largest > 0, largest, xp.ones_like(largest))
         with np.errstate(over="ignore", under="ignore"):
             scale = unit * xp.sqrt(average(xp.square(centered / unit[None, :])))
-        smallest = 10 * eps * xp.max(xp.abs(x), axis=0)
+        smallest = 10 * eps * xp.max(xp.where(counts, xp.abs(x), xp.zeros_like(x)), axis=0)
         return cls(mean, xp.where(scale > smallest, scale, xp.ones_like(scale)))
 
     @property

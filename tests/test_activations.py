@@ -302,6 +302,7 @@ def test_gradient_passes():
     on_the_left = get((lambda a: jnp.minimum(a, 0), lambda a: jnp.where(a < 0, jnp.ones_like(a), jnp.zeros_like(a))))
     assert on_the_left.gradient_passes
     assert get((jnp.sin, jnp.cos)).gradient_passes
+    assert get((jnp.sign, lambda a: jnp.where(a == 0, jnp.ones_like(a), jnp.zeros_like(a)))).gradient_passes
     assert get((lambda a: jnp.maximum(a - 50, 0), lambda a: (a > 50) * 1.0)).gradient_passes
 
     @jax.jit
@@ -329,6 +330,7 @@ def test_get_other_names_and_pairs():
     assert pair(0.0) == 0
     with pytest.raises(ValueError, match=r"second derivatives need h'' of the activation sin: give it as"):
         pair.second_derivative(jnp.zeros(()))
+    assert Activation("sine", jnp.sin, jnp.cos).gain == 1
     three = get((jnp.sin, jnp.cos, lambda a: -jnp.sin(a)))
     assert three.second_derivative(jnp.ones(())) == -jnp.sin(1.0)
 

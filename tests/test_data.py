@@ -271,3 +271,76 @@ def test_transformed_rows_are_known_by_the_files_and_the_transform(files, monkey
     )
     monkeypatch.setattr(data.Grouped, "__getitem__", lambda *_: pytest.fail("rows were read"))
     assert one.fingerprint() == same.fingerprint() != other.fingerprint()
+
+
+def test_blocks_are_as_long_as_memory_allows_and_a_row_at_least(monkeypatch):
+    for size, rows in ((3 * 4 * 7, 7), (3 * 4 * 8 - 1, 7), (3 * 4 * N, N), (1, 1)):
+        monkeypatch.setattr(data, "BLOCK", size)
+        found = list(data.blocks(X))
+        assert [len(block) for block in found] == [rows] * (N // rows) + [N % rows] * (N % rows > 0)
+        np.testing.assert_array_equal(np.concatenate(found), X)
+    assert [block.shape for block in data.blocks(np.empty((3, 0)))] == [(1, 0)] * 3
+
+
+class Numbers(data.OnDisk):
+    """What has rows by number, and nothing else."""
+
+    def __init__(self, x):
+        self.x, self.shape, self.dtype = x, x.shape, x.dtype
+
+    def __getitem__(self, numbers):
+        return self.x[numbers]
+
+
+def test_what_has_rows_by_number_is_an_array(monkeypatch):
+    own = Numbers(X)
+    assert (len(own), own.ndim) == (N, 2)
+    np.testing.assert_array_equal(np.asarray(own), X)
+    assert np.asarray(own, np.float16).dtype == np.float16
+    order = RNG.permutation(N)
+    np.testing.assert_array_equal(own.shuffled(order), order)
+    scaled = data.Transformed(X, data.standardize(X))
+    np.testing.assert_array_equal(scaled.shuffled(order), order)
+    assert (scaled.shape, scaled.dtype) == ((N, 3), np.float32)
+    changed = X.copy()
+    changed[-1, -1] += 1
+    words = own.fingerprint()
+    monkeypatch.setattr(data, "BLOCK", 100)  # in other blocks
+    assert Numbers(X.copy()).fingerprint() == words
+    others = (changed, X.astype(float), X.reshape(-1, 4))
+    assert len({words, *(Numbers(x).fingerprint() for x in others)}) == 4
+    assert data.Transformed(X, data.standardize(X)).fingerprint() == Numbers(np.asarray(scaled)).fingerprint()
+
+
+def test_what_differs_by_rounding_alone_is_constant(monkeypatch):
+    """By 5 and by 20 roundings of float32, about a mean of 1: the first is none."""
+    monkeypatch.setattr(data, "BLOCK", 2 * 4 * 4)
+    away = np.float32(np.finfo(np.float32).eps) * np.tile([[5, 20], [-5, -20]], (10, 1)).astype(np.float32)
+    np.testing.assert_allclose(data.standardize(1 + away).scale, [1, 20 * np.finfo(np.float32).eps], rtol=1e-5)
+    whole = data.standardize(np.array([[1, 7], [3, 7], [5, 7]]))
+    np.testing.assert_allclose(whole.scale, [np.sqrt(8 / 3), 1], rtol=1e-15)
+    np.testing.assert_allclose(whole.mean, [3, 7], rtol=1e-15)
+
+
+def test_two_groups_are_kept_at_least_and_more_as_memory_allows(files):
+    size = GROUP * 3 * 4
+    for memory, kept in ((1, 2), (3 * size - 1, 2), (3 * size, 3), (100 * size, 100)):
+        read = labelled(files, memory=memory).x
+        assert read._most == kept
+        np.testing.assert_array_equal(read[np.arange(N)[::-1]], X[::-1])
+        assert len(read._there) == min(kept, 12)
+    read = labelled(files, memory=2 * size).x
+    for numbers in ([0], [GROUP], [0], [2 * GROUP]):
+        read[np.array(numbers)]
+    assert list(read._there) == [0, 2]  # what was used last stays
+
+
+def test_groups_of_several_lengths_are_read_in_a_cachefuls_at_a_time(files, monkeypatch):
+    monkeypatch.setattr(data, "TURNED", 4)
+    pq.write_table(TABLE, files / "2.parquet", row_group_size=37)
+    read = labelled(files, memory=1).x
+    numbers = RNG.permutation(2 * N)
+    np.testing.assert_array_equal(read[numbers], np.concatenate([X, X])[numbers])
+    fingerprints = {labelled(files).x.fingerprint(), labelled(files, columns=["a", "b", "t"]).x.fingerprint(),
+                    labelled(files, dtype=np.float64).x.fingerprint()}  # fmt: skip
+    assert len(fingerprints) == 3

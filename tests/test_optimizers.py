@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from jnn import optimizers, schedules
-from jnn.optimizers import adam, rprop, steepest_descent
+from jnn.optimizers import adam, levenberg_marquardt, rprop, steepest_descent
 
 from . import typechecker
 from .optimizer_runs import run
@@ -212,9 +212,12 @@ def test_schedules_are_structure_or_have_leaves():
 def test_defaults_given_or_not_are_equal():
     assert adam() == adam(1e-3, 0.9, 0.999, 1e-8)
     assert adam(1e-3, b2=0.999) == adam(learning_rate=1e-3)
-    assert rprop() == rprop(0.0125, "iRprop+", max_step=50.0)
+    assert rprop() == rprop(0.0125, "iRprop+", 1.2, 0.5, 0.0, 50.0)
+    assert levenberg_marquardt() == levenberg_marquardt(1e-2, None, 1e-7, 1e-7, 1e10)
     assert rprop() != rprop(variant="Rprop-")
     assert steepest_descent(0.1) == steepest_descent(0.1, momentum=0.0) != steepest_descent(0.1, momentum=0.1)
+    assert steepest_descent(0.1, 0.9) == steepest_descent(0.1, 0.9, nesterov=False)
+    assert adam() != 1e-3  # nor is it equal to what is no optimizer
 
 
 def test_any_optimizer_can_have_its_numbers_as_leaves():
@@ -267,6 +270,10 @@ BAD = [
     (rprop, {"min_step": -1e-6}, "min_step"),
     (rprop, {"max_step": 0.0}, "max_step"),
     (rprop, {"min_step": 1.0, "max_step": 0.5}, "min_step ≤ max_step"),
+    (levenberg_marquardt, {"damping": 0.0}, "damping"),
+    (levenberg_marquardt, {"gradient_tolerance": -1e-9}, "gradient_tolerance"),
+    (levenberg_marquardt, {"step_tolerance": -1e-9}, "step_tolerance"),
+    (levenberg_marquardt, {"most_damping": 0.0}, "most_damping"),
 ]
 
 
@@ -274,6 +281,41 @@ BAD = [
 def test_bad_values(make, arguments, message):
     with pytest.raises(ValueError, match=f"expected {message}"):
         make(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "value"),
+    [
+        (steepest_descent, "learning_rate", 0.0),
+        (adam, "learning_rate", 0.0),
+        (adam, "b1", 0.0),
+        (adam, "b2", 0.0),
+        (adam, "b2", 1 - 1e-9),
+        (adam, "eps", 1e-300),
+        (rprop, "learning_rate", 1e-300),
+        (rprop, "eta_plus", 1 + 1e-9),
+        (rprop, "eta_minus", 1e-9),
+        (rprop, "eta_minus", 1 - 1e-9),
+        (rprop, "min_step", 50.0),
+        (rprop, "max_step", 1e-300),
+        (levenberg_marquardt, "damping", 1e-300),
+        (levenberg_marquardt, "gradient_tolerance", 0.0),
+        (levenberg_marquardt, "step_tolerance", 0.0),
+        (levenberg_marquardt, "most_damping", 1e-300),
+    ],
+)
+def test_values_that_are_just_allowed(make, name, value):
+    assert make(**{name: value}).numbers[name] == value
+
+
+def test_a_momentum_of_zero_is_none_only_where_it_is_known():
+    """Of several members, or traced, one is 0 and others are not."""
+    assert steepest_descent(0.1, 0).init(jnp.ones(2)).delta is None
+    gradients = jnp.array([[1.0], [2.0]])
+    for momenta in (jnp.array([0.0, 0.5]), np.array([0.0, 0.5])):
+        found = jax.vmap(lambda mu: run(steepest_descent(0.1, mu), jnp.ones(1), gradients))(momenta)
+        np.testing.assert_allclose(found[..., 0], [[-0.1, -0.2], [-0.1, -0.25]], rtol=1e-14)
+    assert steepest_descent(0.1, np.zeros(())).init(jnp.ones(2)).delta is not None
 
 
 def test_bad_kinds():

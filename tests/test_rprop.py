@@ -156,3 +156,20 @@ def test_initial_steps_that_do_not_fit(initial, message):
 def test_initial_steps_of_weights_that_are_one_array():
     with pytest.raises(ValueError, match=r"\(2, 3\) or one number at the only leaf, got shape \(3, 2\)"):
         rprop(jnp.ones((3, 2))).init(jnp.ones((2, 3)))
+
+
+def test_one_array_of_initial_steps_is_not_for_each_of_several_weights():
+    with pytest.raises(ValueError, match="as one number or as a tree like the weights"):
+        rprop(jnp.ones(3)).init({"v": jnp.ones(3), "w": jnp.ones(3)})
+
+
+@pytest.mark.parametrize("name", ["min_step", "max_step"])
+def test_either_bound_may_be_traced(name):
+    """Then nobody knows which is larger."""
+    steps = jax.jit(lambda bound: rprop(0.1, **{name: bound}).init(jnp.ones(2)).step)(1.0)
+    np.testing.assert_array_equal(steps, 0.1)
+
+
+def test_the_error_is_one_number():
+    with pytest.raises(ValueError, match=r"got shape \(2,\); call update"):
+        rprop(0.1).update(jnp.ones(2), rprop(0.1).init(jnp.ones(2)), value=jnp.ones(2))

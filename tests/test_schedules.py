@@ -50,3 +50,11 @@ def test_inverse_scaling_is_scikit_learns_loop():
 def test_what_is_no_rate_is_refused(make):
     with pytest.raises(ValueError, match="expected"):
         make()
+
+
+def test_the_least_that_is_a_rate():
+    """No rate at all, one that does not fall, a single step of one example: η₀ / (t + 1)^p then."""
+    assert float(schedules.cosine(0.0, 0.5, final=0.0)(jnp.asarray(0))) == 0
+    assert [float(schedules.inverse_scaling(0.0, 0.0, 1, 1)(jnp.asarray(t))) for t in (0, 3)] == [0, 0]
+    ours = schedules.inverse_scaling(0.3, 2.0, 1, 1)
+    np.testing.assert_allclose([ours(jnp.asarray(t)) for t in range(4)], [0.3, 0.3 / 4, 0.3 / 9, 0.3 / 16], rtol=1e-14)

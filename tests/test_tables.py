@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sklearn.preprocessing import OneHotEncoder
 
-from jnn.tables import ColumnError, Table, is_table
+from jnn.tables import Categories, ColumnError, Table, all_numbers, is_table
 from jnn.transforms import Encode
 
 pandas = pytest.importorskip("pandas", reason="needs pandas: pip install 'jnn[test]'")
@@ -64,6 +64,36 @@ def test_what_was_not_seen_is_rare_or_missing():
     table = Table.fit(FRAME)
     new = FRAME.iloc[:2].assign(city=["Lima", "Bonn"], size=["xl", None])
     np.testing.assert_array_equal(table.apply(new)[:, 1:3], [[2, np.nan], [2, np.nan]])
+
+
+def test_three_of_a_kind_are_a_category_and_no_more_than_255_are():
+    two = Categories.fit(["b"] * 3 + ["a"] * 2 + [None] * 9)
+    assert (two.values, two.numbers, two.other, len(two)) == (("a", "b"), (1, 0), 1, 2)
+    np.testing.assert_array_equal(two.apply(["b", "a", "?", None]), [0, 1, 1, np.nan])
+    none_rare = Categories.fit(["b"] * 3 + ["a"] * 3)
+    assert (none_rare.numbers, none_rare.other) == ((0, 1), -1)
+    np.testing.assert_array_equal(none_rare.apply(["?", "b"]), [np.nan, 1])
+    # The rarest go together, of equally rare ones the last: here 0 (three of it) and 256 beyond 255 with four.
+    cells = [value for value in range(257) for _ in range(3 if value == 0 else 4)]
+    many = Categories.fit(cells)
+    assert (len(many), many.other) == (256, 255)
+    assert many.numbers == (255, *range(255), 255)
+    assert Categories.fit(cells[3:-4]).other == -1
+    mixed = Categories.fit([*["1"] * 3, *[1] * 3, *[2.0] * 3])  # by type, then by value
+    assert mixed.values == (2.0, 1, "1")
+
+
+def test_no_column_need_hold_numbers():
+    table = Table.fit(np.empty((0, 0)))
+    assert table.apply(np.empty((0, 0))).shape == (0, 0)
+    assert not Table.fit(np.ones((2, 1))).has_categories
+    assert Table.fit(FRAME).has_categories
+    assert Table.fit(np.ones((2, 1))).named(0) == "column 0"
+    with pytest.raises(ColumnError, match=r"shape \(n, d\); got shape \(3,\)"):
+        Table.fit(np.ones(3))
+    numbers = (np.ones(2), np.ones(2, bool), FRAME[["age", "paid"]])
+    assert all(all_numbers(x) for x in numbers)
+    assert not any(all_numbers(x) for x in (np.array(["a"]), [1], FRAME))
 
 
 def test_which_columns_hold_categories():

@@ -7,7 +7,19 @@ import pytest
 
 from jnn import dag, mlp
 from jnn.networks import as_dag
-from jnn.transforms import FREE, GAIN, MOST_PIECES, Clip, Pieces, Squash, Standardize, Whiten, fold, fold_outputs
+from jnn.transforms import (
+    FREE,
+    GAIN,
+    MOST_PIECES,
+    Clip,
+    Encode,
+    Pieces,
+    Squash,
+    Standardize,
+    Whiten,
+    fold,
+    fold_outputs,
+)
 
 RNG = np.random.default_rng(8)
 # Correlated columns with means and scales of their own.
@@ -65,6 +77,50 @@ def test_no_weights_can_take_up_a_squash():
         fold(Squash(np.array([3.0, 3.0])), network, network.init(jax.random.key(0)))
 
 
+def test_a_tail_is_heavy_beyond_four_and_undone_squashes_end_at_the_bound():
+    t = Squash.fit(np.array([[4.0, -4.0, 4.001, -4.001], [0, 0, 0, 0]]))
+    assert t.bound.tolist() == [FREE, FREE, 3, 3]
+    np.testing.assert_array_equal(t.undo(np.array([4.0, -5.0, 3.0, 3.1])), [4, -5, np.inf, np.nan])
+
+
+# --- Encode
+
+
+def test_gaps_and_categories_by_hand():
+    # 0: the lower median of an even number, two gaps; 1 and 2: three gaps, in the same rows; 3: nothing but gaps;
+    # 4: two categories; 5: two and three gaps; 6: three and one gap; 7: no category seen
+    _ = np.nan
+    x = np.array([
+        [9, 1, _, _, 0, _, 0, _],
+        [_, _, 5, _, 1, 0, _, _],
+        [_, _, 7, _, 1, 1, 2, _],
+        [1, _, 6, _, 0, 1, 2, _],
+        [4, 3, _, _, 0, _, 0, _],
+        [2, 2, _, _, 1, _, 1, _],
+    ])  # fmt: skip
+    t = Encode.fit(x, categories=(0, 0, 0, 0, 2, 2, 3, 2))
+    assert t.shape == (8,)
+    assert t.source == (0, 1, 1, 2, 2, 3, 4, 5, 5, 5, 6, 6, 6, 7)
+    z = t.apply(x)
+    expected = [  # 0 | 1, its gaps | 2, its gaps | 3 | 4 | 5, its gaps | 6 | 7
+        [9, 1, 0, 6, 1, 0, 0, 0, 0, 1, 1, 0, 0, 0],
+        [2, 2, 1, 5, 0, 0, 1, 1, 0, 0, 0.4, 0.2, 0.4, 0],
+        [2, 2, 1, 7, 0, 0, 1, 0, 1, 0, 0, 0, 1, 0],
+        [1, 2, 1, 6, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0],
+        [4, 3, 0, 6, 1, 0, 0, 0, 0, 1, 1, 0, 0, 0],
+        [2, 2, 0, 6, 1, 0, 1, 0, 0, 1, 0, 1, 0, 0],
+    ]
+    np.testing.assert_array_equal(z, expected)
+    np.testing.assert_array_equal(jax.jit(t.apply)(jnp.asarray(x, jnp.float32)), np.float32(expected))
+    with pytest.raises(NotImplementedError, match="do not come back"):
+        t.undo(z)
+    # Gaps that are always together need one column that tells of them; a category's own column is the category's.
+    together = np.array([[_, _, _]] * 3 + [[1, 2, 0]])
+    assert Encode.fit(together).source == (0, 0, 1, 2)
+    assert Encode.fit(together, categories=(0, 0, 2)).source == (0, 0, 1, 2, 2, 2)
+    assert Encode.fit(together[1:]).source == (0, 1, 2)  # two gaps are too few to learn from
+
+
 # --- Pieces
 
 
@@ -101,6 +157,25 @@ def test_there_are_as_many_pieces_as_examples_and_columns_allow():
     spare = Pieces.fit(x[:, :2], multiple_of=8)
     assert spare.apply(x[:3, :2]).shape == (3, 24)
     assert (spare.apply(x[:3, :2])[:, 18:] == 0).all()
+
+
+def test_pieces_begin_where_examples_allow_two():
+    def pieces(n: int, columns: int = 1) -> list[int]:
+        return np.bincount(Pieces.fit(RNG.normal(size=(n, columns))).source, minlength=columns).tolist()
+
+    assert [pieces(n) for n in (31, 32, 47, 48, 127, 128, 1000)] == [[0], [2], [2], [3], [7], [8], [8]]
+    assert pieces(1000, 8) == [8] * 8
+    assert pieces(1000, 9) == [7] * 9
+    assert pieces(200, 32) == [2] * 32
+    assert pieces(200, 33) == [0] * 33
+    # Few values are the edges themselves, however unequally often they come; as many as edges are still few.
+    for count in (3, 9):
+        x = np.append(np.full(150, 0.0), np.arange(count))[:, None]
+        t = Pieces.fit(x)
+        assert t.low.tolist() == [*range(count - 1)] + [count - 1] * (9 - count)
+        assert t.high.tolist() == [*range(1, count)] + [count - 1] * (9 - count)
+        np.testing.assert_array_equal(t.gain, 0.5 * (np.arange(8) < count - 1))
+    assert Pieces.fit(np.arange(200.0)[:, None] % 2).source == ()
 
 
 # --- Clip
@@ -170,6 +245,42 @@ def test_huge_offsets_cost_no_more_than_the_data_have():
     np.testing.assert_allclose(t.apply(x + 1e9), Standardize.fit(x).apply(x), atol=1e-6)
     narrow = Standardize.fit((x + 1000).astype(np.float32))  # one ulp is 6e-5
     np.testing.assert_allclose(narrow.scale, 1, rtol=1e-4)
+
+
+@pytest.mark.parametrize("xp", [np, jnp])
+def test_a_weight_is_how_often_a_row_counts(xp):
+    weights = np.array([2.0, 1, 3, 0, 1])
+    x = np.vstack([X[:3], np.full((1, 4), 1e30), X[4:5]])
+    oracle = Standardize.fit(np.repeat(x, weights.astype(int), axis=0))
+    t = Standardize.fit(xp.asarray(x), weights=xp.asarray(weights))
+    np.testing.assert_allclose(t.mean, oracle.mean, rtol=1e-13)
+    np.testing.assert_allclose(t.scale, oracle.scale, rtol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_less_than_ten_roundoffs_are_no_scale(dtype):
+    eps = np.finfo(dtype).eps
+    x = (1 + eps * np.array([[20.0, 4], [-20, -4]])).astype(dtype)
+    np.testing.assert_allclose(Standardize.fit(x).scale, [20 * eps, 1], rtol=1e-6)
+    for column, scale in ((0, 20 * eps), (1, 0.0)):
+        np.testing.assert_allclose(Whiten.fit(x[:, column : column + 1]).scale, [scale], rtol=1e-6)
+
+
+def test_what_comes_out_is_what_went_in():
+    whole = np.array([[1, 5], [3, 6], [5, 5]])
+    for own in (whole, whole.astype(np.float16), whole.astype(np.float32)):
+        expected = own.dtype if own.dtype.kind == "f" else np.float64
+        assert Standardize.fit(own).mean.dtype == np.float64
+        assert Standardize.fit(own).apply(own).dtype == expected
+        narrow = jnp.asarray(own)
+        t = Standardize.fit(narrow)
+        wide = {np.dtype(np.float64): jnp.float64}.get(np.dtype(expected), jnp.float32)
+        assert isinstance(t.apply(narrow), jax.Array)
+        assert (t.mean.dtype, t.apply(narrow).dtype) == (wide, expected)
+    narrow = jax.make_jaxpr(Standardize.fit(whole.astype(np.float64)).apply)(jnp.ones((3, 2), jnp.float32))
+    assert "f64" not in str(narrow)  # which most accelerators are slow at
+    traced = jax.jit(lambda m: Standardize(m, np.ones(2)).apply(whole))(np.ones(2))
+    np.testing.assert_array_equal(traced, whole - 1)
 
 
 def test_integers_are_numbers():
@@ -260,6 +371,9 @@ def test_transforms_are_pytrees_under_jit_and_vmap(fitted):
         member = jax.tree.map(lambda leaf, number=number: leaf[number], batched)
         np.testing.assert_allclose(member.apply(PROBE), one.apply(PROBE), rtol=1e-9)
         np.testing.assert_allclose(member.undo(one.apply(PROBE)), one.undo(one.apply(PROBE)), rtol=1e-9)
+        if hasattr(one, "axes"):  # those of an ensemble, without vmap
+            np.testing.assert_allclose(batched.matrix[number], one.matrix, rtol=1e-9)
+            np.testing.assert_allclose(batched.inverse[number], one.inverse, rtol=1e-9)
     applied = jax.vmap(lambda t, x: t.apply(x))(batched, folds)
     np.testing.assert_allclose(applied[1], each[1].apply(folds[1]), rtol=1e-8, atol=1e-12)
 

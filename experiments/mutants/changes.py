@@ -20,7 +20,8 @@ PAIRS = ("minimum maximum", "min max", "sum mean", "any all", "argmin argmax", "
          "log log1p", "zeros ones", "zeros_like ones_like")  # fmt: skip
 TWINS = {one: other for pair in PAIRS for one, other in (pair.split(), pair.split()[::-1])}
 """Functions that are mistaken for each other."""
-UNORDERED = {"isinstance", "issubclass", "hasattr", "getattr", "cast", "replace", "partial", "zip", "setattr", *TWINS}
+UNORDERED = {"isinstance", "issubclass", "hasattr", "getattr", "cast", "replace", "partial", "zip", "setattr"}
+UNORDERED |= {"vdot", "promote_types", *TWINS}
 """Functions whose two arguments nobody swaps, or which do not mind."""
 FORGOTTEN = {"cumsum", "negative", "softplus", "stop_gradient", "swapaxes", "tanh", "_where_biased", *TWINS} - {
     "zeros",
@@ -82,7 +83,7 @@ def of_node(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
         case ast.Constant(value):
             yield from of_constant(value)
         case ast.keyword("axis", ast.Constant() | ast.UnaryOp() as value):
-            yield "axis", ast.keyword("axis", ast.Constant(0 if ast.literal_eval(value) in (-1, 1) else -1))
+            yield "axis", ast.keyword("axis", ast.Constant(0 if ast.literal_eval(value) else -1))
         case ast.Call():
             yield from of_call(node)
 

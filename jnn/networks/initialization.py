@@ -41,7 +41,7 @@ class _Independent(Initializer):
                 raise ValueError(f"expected one number for an initializer, got shape {np.shape(self.width)}")
             width = jnp.asarray(self.width, dtype)
         else:
-            width = jnp.asarray(gain / jnp.sqrt(jnp.maximum(jnp.asarray(fan_in), 1)), dtype)
+            width = jnp.asarray(gain / jnp.sqrt(jnp.asarray(fan_in)), dtype)
             width = width * np.sqrt(3).astype(dtype) if self.uniform else width
         unit = jax.random.uniform(key, shape, dtype, -1, 1) if self.uniform else jax.random.normal(key, shape, dtype)
         return unit * width

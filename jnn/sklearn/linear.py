@@ -163,9 +163,7 @@ def _logistic(x: np.ndarray, target: np.ndarray, own: np.ndarray, likelihood: Li
 
 
 def _losses(likelihood: Likelihood, z: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """−ln p of targets `(..., K)`, and its derivatives by the pre-activations z, mean − target."""
-    if isinstance(likelihood, Gaussian):
-        return np.sum((z - target) ** 2, axis=-1) / 2, z - target
+    """−ln p of classes `(..., K)`, and its derivatives by the pre-activations z, mean − target."""
     if isinstance(likelihood, Bernoulli):
         return np.sum(np.logaddexp(0, z) - target * z, axis=-1), special.expit(z) - target
     z = z - z.max(axis=-1, keepdims=True)
@@ -205,7 +203,7 @@ def _certain(
     """
     z = alpha * a + beta * b
     to = z - b
-    slopes = _losses(likelihood, z, target)[1]
+    slopes = z - target if isinstance(likelihood, Gaussian) else _losses(likelihood, z, target)[1]
     g, mean = v * np.sum(slopes * to, axis=1), slopes + target
     if isinstance(likelihood, Gaussian):
         square = to**2

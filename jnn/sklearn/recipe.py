@@ -23,7 +23,7 @@ from jnn.training.structure import COARSE, rounded_up
 AUTO = "auto"
 
 RECIPE: dict[str, Any] = {"activation": "silu", "alpha": 1.0, "learning_rate_init": 0.02, "members": 8}
-HIDDEN, HIDDEN_FOR_FEW, FEW, FEWEST = (64, 64), (32, 32), 400, 64
+HIDDEN, HIDDEN_FOR_FEW, FEW = (64, 64), (32, 32), 400
 LAST_RATE, BATCH_SIZES, UPDATES, EPOCHS = 0.02, (32, 27), 1000, (40, 100)
 """The recipe's numbers, the same for all data but for the smaller networks of `FEW` examples, as good there and
 faster. Chosen by hand on some thirty sets of the KEEL collection; `experiments/estimators.py` shows what they reach."""
@@ -70,7 +70,7 @@ def make_plan(
     recipe = solver == "adam" and {"max_iter", "early_stopping"} <= auto and not (own_optimizer or streaming)
     lbfgs = solver == "lbfgs" and not own_optimizer
     # What is compiled for is decided by a size that data of nearly as many examples share, as they are to share it.
-    size = rounded_up(examples, COARSE, FEWEST)
+    size = rounded_up(examples, COARSE)
     defaults = {**RECIPE, "hidden_layer_sizes": HIDDEN_FOR_FEW if size <= FEW else HIDDEN} if recipe else SCIKIT_LEARNS
     given: dict[str, Any] = {**parameters, **{name: defaults.get(name) for name in auto}}
     if own_validation and lbfgs:
@@ -162,7 +162,7 @@ SMALLEST_RATE = 1e-6
 def _reductions(given: Mapping[str, Any]) -> int:
     """How often the rate is divided by 5 before training may end."""
     adaptive = given["solver"] == "sgd" and given["learning_rate"] == "adaptive"
-    return math.ceil(math.log(max(given["learning_rate_init"] / SMALLEST_RATE, 5), 5)) if adaptive else 0
+    return math.ceil(math.log(max(given["learning_rate_init"] / SMALLEST_RATE, 1), 5)) if adaptive else 0
 
 
 def _solver(given: Mapping[str, Any], steps: int, batch_size: int, tol: float) -> Any:

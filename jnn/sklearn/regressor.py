@@ -99,9 +99,11 @@ class MLPRegressor(RegressorMixin, MLP):
         """Rates are trained on in units of their mean μ, as of counts around a million exp(a) would be far off at
         first, and the error without digits: exp(a + ln μ) = μ exp(a) are those in the targets' units.
         """
+        if not self._log_unit.any():
+            return params
         *hidden, last = params
-        moved = last["b"] + (self._log_unit if of == "targets" else -self._log_unit).astype(last["b"].dtype)
-        return (*hidden, {**last, "b": moved}) if self._log_unit.any() else params
+        by = self._log_unit if of == "targets" else -self._log_unit
+        return (*hidden, {**last, "b": last["b"] + by.astype(last["b"].dtype)})
 
     def _measure(self, z: np.ndarray, y: np.ndarray, held_out: np.ndarray | None) -> None:
         """The noise, if the likelihood has a fixed one, and how far intervals must reach.

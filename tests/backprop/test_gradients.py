@@ -191,6 +191,20 @@ def test_weights_are_repetitions(key):
     assert_close(evaluate(params, x, y, counts), evaluate(params, np.repeat(x, counts, 0), np.repeat(y, counts, 0)))
 
 
+def test_any_multiple_of_a_batchs_objective_is_differentiated(key):
+    """For optimizers that differentiate the objective themselves, with a cotangent that is not 1."""
+    network = jnn.mlp([3, 2])
+    params, x, y = problem(network, key)
+    evaluate = backprop.value_and_grad(network, GAUSSIAN)
+    value = backprop.differentiable(evaluate, x, y, jnp.arange(1.0, 6.0))
+    expected, gradient = evaluate(params, x, y, jnp.arange(1.0, 6.0))
+    found, slope = jax.value_and_grad(lambda p: 0.5 * value(p) ** 2)(params)
+    np.testing.assert_allclose(found, expected**2 / 2, rtol=1e-14)
+    assert_close(slope, jax.tree.map(lambda g: expected * g, gradient))
+    with pytest.raises(TypeError, match="expected weights of a real floating-point dtype"):
+        value(jax.tree.map(lambda leaf: leaf.astype(int), params))
+
+
 def test_vanishing_gradient_bound(key):
     """With logistic neurons, each layer multiplies δ by at most 0.25 ‖W‖ (slide "Vanishing gradient")."""
     network = jnn.mlp([3] + [4] * 6 + [2], "logistic")

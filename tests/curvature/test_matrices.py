@@ -119,6 +119,11 @@ def test_of_a_linear_network_without_weights_the_sum_of_squares_is_that_of_the_r
         curvature.diagonal(network, likelihood, reduction="sum", mask=every)(params, x, None),
     ):
         np.testing.assert_allclose(ravel_pytree(found)[0], np.sum(rows**2, axis=0), rtol=1e-12)
+    np.testing.assert_allclose(
+        np.linalg.norm(curvature.root_rows(network, likelihood, params, x) @ np.ones(rows.shape[1])) ** 2,
+        np.sum((rows @ np.ones(rows.shape[1])) ** 2),
+        rtol=1e-12,
+    )
     v = jax.tree.map(jnp.ones_like, params)
     for found in (
         curvature.hessian_vector_product(network, likelihood, reduction="sum", mask=every)(params, v, x, y),
@@ -148,6 +153,10 @@ def test_g_by_rows_products_blocks_and_its_diagonal(network, key, monkeypatch):
     monkeypatch.setattr(curvature, "BLOCK", 3 * network.weight_count * network.outputs)  # 7 examples as 3 + 3 + 1
     in_blocks = jax.jit(curvature.gauss_newton(network, likelihood, **SETTINGS))(params, x, weights)
     np.testing.assert_allclose(in_blocks, whole, rtol=0, atol=4 * scale)
+    if isinstance(network, jnn.networks.Layered):
+        monkeypatch.setattr(curvature, "BLOCK", 1)  # no room for one example: one by one
+        one_by_one = jax.jit(curvature.gauss_newton(network, likelihood, **SETTINGS))(params, x, weights)
+        np.testing.assert_allclose(one_by_one, whole, rtol=0, atol=4 * scale)
 
 
 def test_sums_are_means_times_the_weight_of_the_examples(key):
@@ -186,6 +195,15 @@ def test_kronecker_factors(key):
         if number == len(network.layers) - 1:
             expected = np.einsum("n,nir,njr->ij", weights, root, root)
             np.testing.assert_allclose(factors[number].B, expected, rtol=0, atol=1e-14 * np.abs(expected).max())
+    for v in (None, weights):
+        total = len(x) if v is None else weights.sum()
+        summed = curvature.kronecker_factors(network, likelihood, reduction="sum")(params, x, v)
+        mean = curvature.kronecker_factors(network, likelihood)(params, x, v)
+        for s, m in zip(summed, mean, strict=True):
+            np.testing.assert_allclose(m.A, s.A, rtol=1e-12)
+            np.testing.assert_allclose(m.B * total, s.B, rtol=0, atol=1e-13 * np.abs(s.B).max())
+    plain, ones = (curvature.kronecker_factors(network, likelihood)(params, x, v) for v in (None, jnp.ones(7)))
+    jax.tree.map(lambda f, e: np.testing.assert_allclose(f, e, rtol=1e-13, atol=1e-15), plain, ones)
     one = jnp.ones(1)
     factors = jax.jit(curvature.kronecker_factors(network, likelihood, reduction="sum"))(params, x[:1], one)
     whole = jax.jit(curvature.gauss_newton(network, likelihood, reduction="sum"))(params, x[:1], one)
@@ -231,6 +249,24 @@ def test_gradcheck_of_order_two_finds_a_missing_bend(key):
         for order in (1, 2)
     ]
     assert verdicts == ["pass", "fail"]
+
+
+def test_any_multiple_of_the_objective_is_differentiated_twice(key):
+    """As within a loss of one's own: the cotangent is not 1."""
+    network, likelihood = jnn.mlp([3, 2, 2]), likelihoods.Categorical()
+    params, x, y, weights = problem(network, likelihood, key, n=3)
+    by_hand = curvature.differentiable(network, likelihood, **SETTINGS)
+    by_autodiff = objectives.objective(network, likelihood, **SETTINGS)
+    direction = jax.tree.map(jnp.cos, params)
+
+    def both(objective):
+        gradient = jax.grad(lambda p: jnp.sin(3 * objective(p, x, y, weights)))
+        product = jax.vjp(gradient, params)[1](direction)[0]
+        return objective(params, x, y, weights), gradient(params), product
+
+    found, expected = jax.jit(lambda: both(by_hand))(), jax.jit(lambda: both(by_autodiff))()
+    for f, e in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(f, e, rtol=1e-11, atol=1e-13)
 
 
 def test_no_autodiff_in_the_module():

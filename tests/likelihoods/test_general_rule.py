@@ -60,6 +60,7 @@ def test_identity_with_squared_error_is_gaussian():
         general, gaussian = lk.SquaredError("identity", s), lk.Gaussian(s)
         np.testing.assert_array_equal(general.delta(A, ONE_HOT), gaussian.delta(A, ONE_HOT))
         np.testing.assert_array_equal(general.nll(A, ONE_HOT, complete=True), gaussian.nll(A, ONE_HOT, complete=True))
+        np.testing.assert_array_equal(general.nll(A, ONE_HOT), gaussian.nll(A, ONE_HOT))
 
 
 def test_exponential_outputs_with_a_poisson_error_in_the_rate():

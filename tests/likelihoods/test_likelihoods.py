@@ -336,6 +336,14 @@ def test_wrong_s(s):
         lk.SquaredError("tanh", s)
 
 
+@pytest.mark.parametrize("s", [1e-18, 1e18, 0.9e-18, 1.1e18])
+def test_s_whose_square_is_no_number_in_float32_is_refused(s):
+    assert lk.Gaussian(1.1e-18).s == 1.1e-18
+    assert lk.Gaussian(0.9e18).s == 0.9e18
+    with pytest.raises(ValueError, match="within 1e"):
+        lk.Gaussian(s)
+
+
 def test_vector_s():
     with pytest.raises(ValueError, match=r"expected a scalar s, got shape \(2,\); use one s for all outputs"):
         lk.Gaussian(jnp.ones(2))

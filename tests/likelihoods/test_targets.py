@@ -126,6 +126,17 @@ def test_rejected(likelihood, y, outputs, error, message):
         likelihood.check_targets(y, pre_activations=outputs)
 
 
+def test_probabilities_sum_to_one_to_three_decimals():
+    for total in (0.9991, 1.0009):
+        CATEGORICAL.check_targets([[0.25, total - 0.25]], 2)
+    for total in (0.9989, 1.0011):
+        with pytest.raises(ValueError, match=r"sums over each row\): expected 1"):
+            CATEGORICAL.check_targets([[0.25, total - 0.25]], 2)
+    CATEGORICAL.check_targets([[0.0, 1.0], [1, 0]], 2)
+    CATEGORICAL.check_targets([0.25, 0.75], 2)  # one example
+    POISSON.check_targets([[0.0]], 1)
+
+
 def test_traced_targets_are_checked_by_shape_and_dtype():
     """Their values are unknown: what is wrong with them passes, as the docstring says."""
 

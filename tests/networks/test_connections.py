@@ -129,3 +129,48 @@ def test_constant_outputs_are_warned_of():
     with pytest.warns(UselessNeuronWarning, match="neurons 5 are outputs that read nothing"):
         network = jnn.dag(2, 2, [(1, 3), (2, 3), (3, 4)], neurons=6)
     assert network.hidden == 1
+
+
+def test_what_is_named_is_counted():
+    """How many more edges are as wrong as the first, and five useless neurons at most by number."""
+    for edges, said in (
+        ([(-1, 5), (3, 5), (-2, 5), (9, -3)], "the edge -1 → 5 (and 2 more)"),
+        ([(4, 3), (1, 4), (3, 5), (4, 2)], "there is the edge 4 → 3 (and 1 more). There is no cycle"),
+        ([*EDGES, (0, 2), (1, 2)], "there is the edge 0 → 2 (and 1 more)"),
+        ([*EDGES, (4, 5)], "got 4 → 5 again"),
+    ):
+        with pytest.raises(ValueError, match=r"expected|but there") as caught:
+            jnn.dag(2, 1, edges)
+        assert said in str(caught.value)
+        assert ("more)" in str(caught.value)) == ("more)" in said)
+    with pytest.raises(ValueError, match=r"got the edge 3 → 4\. Make"):
+        jnn.dag(1, 2, [(1, 2), (2, 3), (2, 4), (3, 4)])
+    jnn.dag(1, 2, [(1, 2), (2, 3), (2, 4)])  # the last hidden neuron is none
+    for useless, named in ((5, "neurons 2, 3, 4, 5, 6 read nothing"), (6, "neurons 2, 3, 4, 5, 6, ... read nothing")):
+        last = 2 + useless
+        with pytest.warns(UselessNeuronWarning) as caught:
+            jnn.dag(1, 1, [(1, last), *((j, last) for j in range(2, last))])
+        assert [str(each.message).split(":")[0] for each in caught] == [named]
+
+
+def test_numbers_may_be_given_where_edges_do_not_show_them():
+    with pytest.warns(UselessNeuronWarning):
+        network = jnn.dag(1, 1, [(1, 2), (2, 4)], neurons=5)
+    assert (network.hidden, network.outputs) == (2, 1)
+    assert jnn.dag(2, 1, EDGES, neurons=6) == jnn.dag(2, 1, EDGES)
+    assert jnn.dag(1, 1, [(1, 2)]).hidden == 0
+    with pytest.warns(UselessNeuronWarning, match="neurons 2 are outputs that read nothing"):
+        assert jnn.dag(1, 1, []).weight_count == 1
+    graph = nx.DiGraph([(1, 3)])
+    graph.add_node(4)
+    with pytest.warns(UselessNeuronWarning):
+        assert jnn.dag(1, 1, graph).hidden == 2
+
+
+def test_a_cycle_begins_at_its_lowest_neuron():
+    with pytest.raises(ValueError, match=r"cycle, 2 → (3 → 4|4 → 3) → 2;"):
+        jnn.dag(1, 1, [(1, 3), (3, 4), (4, 2), (2, 3), (4, 5)])
+
+
+def test_bias_edges_may_lead_to_outputs_and_hidden_neurons_alone():
+    assert jnn.dag(2, 1, [*EDGES, (0, 3), (0, 5)]).biased.tolist() == [True, False, True]

@@ -2,8 +2,10 @@
 
 import functools
 import re
+import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -12,7 +14,20 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jnn import adam, dag, fit, levenberg_marquardt, mlp, rprop, stopping
 from jnn.likelihoods import Gaussian
 from jnn.training import program
-from jnn.training.dividing import AXIS, Division, summed
+from jnn.training.dividing import (
+    AXIS,
+    Division,
+    check_alike,
+    divided,
+    exchanged,
+    gathered,
+    here,
+    listed,
+    part,
+    places,
+    summed,
+    together,
+)
 from tests import typechecker
 
 from .training_oracles import assert_close
@@ -145,6 +160,179 @@ def test_inputs_that_are_divided_already(key):
     plain = fit(NETWORK, Gaussian(), X[:26], Y[:26], key=key, epochs=2, batch_size=5)
     assert_same(run(devices=TWO), plain)
     assert_same(run(devices=TWO[:1]), plain)
+
+
+# --- parts, by hand
+
+
+@pytest.mark.parametrize(
+    ("devices", "shards", "parts", "own"), [(2, None, 2, 1), (4, None, 4, 1), (2, 8, 8, 4), (1, 2, 2, 2)]
+)
+@pytest.mark.parametrize("size", [1, 5, 8, 11])
+def test_every_place_is_worked_on_once_and_what_fills_up_is_the_last(devices, shards, parts, own, size):
+    """Devices as vmapped lanes; a place beyond the last is there, but no example is."""
+    division = Division(tuple(range(devices)), shards)
+    assert (division.parts, division.own) == (parts, own)
+    each = -(-size // parts)
+    found = jax.vmap(lambda _: places(division, size), axis_name=AXIS)(jnp.arange(devices))
+    np.testing.assert_array_equal(found, np.arange(parts * each).reshape(devices, own, each))
+    values = np.arange(size) * 10.0
+    held = jax.vmap(lambda _: part(division, jnp.asarray(values)), axis_name=AXIS)(jnp.arange(devices))
+    np.testing.assert_array_equal(held, np.minimum(np.asarray(found), size - 1) * 10)
+    batches = np.arange(3 * size).reshape(3, size)
+    cut = division.cut(batches)
+    assert cut.shape == (3, parts, each)
+    wide = cut.reshape(3, -1)
+    np.testing.assert_array_equal(wide[:, :size], batches)
+    np.testing.assert_array_equal(wide[:, size:], np.broadcast_to(batches[:, -1:], wide[:, size:].shape))
+
+
+def test_without_a_division_everything_is_here():
+    np.testing.assert_array_equal(places(None, 5), np.arange(5))
+    np.testing.assert_array_equal(part(None, jnp.arange(5)), np.arange(5))
+    assert summed(None, lambda examples: examples + 1, 3) == 4
+    assert together(None, 3, 1) == (3, 1)
+    assert exchanged(None, "as it is") == "as it is"
+
+
+def test_sums_keep_every_leaf_in_its_place():
+    """A tree of several shapes, which goes through one vector."""
+    division = Division((0, 1))
+    evaluate = lambda rows: {"a": jnp.sum(rows), "b": (rows.T @ rows, jnp.max(rows))}  # noqa: E731
+    rows = RNG.normal(size=(2, 1, 3, 2))
+    found = jax.vmap(functools.partial(summed, division, evaluate), axis_name=AXIS)(jnp.asarray(rows))
+    expected = jax.tree.map(lambda *leaves: sum(leaves), *(evaluate(jnp.asarray(own[0])) for own in rows))
+    for lane in range(2):
+        jax.tree.map(lambda f, e, lane=lane: np.testing.assert_allclose(f[lane], e, rtol=1e-14), found, expected)
+
+
+def test_rows_are_spread_over_the_devices_part_by_part():
+    division = Division(tuple(TWO))
+    numbers = np.array([[[0, 1], [2, 2]], [[3, 4], [5, 5]]])  # (steps, parts, places)
+    x = RNG.normal(size=(6, 3))
+    found = division.spread(lambda some: x[some], numbers, x)
+    np.testing.assert_array_equal(found, x[numbers])
+    assert [shard.data.shape for shard in found.addressable_shards] == [(2, 1, 2, 3)] * 2
+    whole = division.everywhere({"x": x})["x"]
+    assert [shard.data.shape for shard in whole.addressable_shards] == [(6, 3)] * 2
+    np.testing.assert_array_equal(here({"x": whole})["x"], x)
+    assert len(here(whole).devices()) == 1
+    assert not division.several_processes
+
+
+def test_inputs_that_lie_on_several_devices_are_gathered():
+    spread = Division(tuple(TWO)).everywhere(jnp.arange(4.0))
+    one = jax.device_put(jnp.arange(3.0), TWO[0])
+    given = {"x": spread, "y": (one, np.arange(2)), "none": None}
+    for division, device in ((Division(tuple(TWO)), None), (None, TWO[1])):
+        found = gathered(given, division, device)
+        np.testing.assert_array_equal(found["x"], np.arange(4.0))
+        assert len(found["x"].devices()) == 1
+        np.testing.assert_array_equal(found["y"][0], np.arange(3.0))
+        assert found["y"][0].devices() == {TWO[0] if device is None else device}
+        assert found["y"][1] is given["y"][1]
+        assert found["none"] is None
+    with pytest.raises(ValueError, match="x lies on 2 devices"):
+        gathered(given, None)
+
+
+def test_which_divisions_arguments_ask_for():
+    assert divided(None, None) is None
+    assert divided(TWO[:1], None) is None
+    assert divided(TWO, None) == Division(tuple(TWO))
+    assert divided(None, 2) == divided(TWO[:1], 2) == Division(tuple(TWO[:1]), 2)
+    with typechecker.off():
+        assert divided(TWO, np.int64(4)) == Division(tuple(TWO), 4)
+        assert listed(TWO) == listed(np.array(TWO)) == tuple(TWO)
+    for devices, shards in ((TWO, 3), (TWO[:1], 1), (TWO, 12), (TWO[:1], 6)):
+        with pytest.raises(ValueError, match="expected shards"):
+            divided(devices, shards)
+
+
+# --- several processes, one after another
+
+
+class _Sent(Exception):
+    pass
+
+
+def processes(monkeypatch, count, call):
+    """What `call` returns in each of so many processes; whatever they send, all of them send, before one goes on."""
+    from jax.experimental import multihost_utils
+
+    monkeypatch.setattr(jax, "process_count", lambda: count)
+    rounds: list[list[np.ndarray]] = []
+    while True:
+        results, sent = [], []
+        for number in range(count):
+            known = iter(rounds)
+
+            def gather(value, known=known):
+                for messages in known:
+                    return np.stack(messages)
+                raise _Sent(value)
+
+            monkeypatch.setattr(multihost_utils, "process_allgather", gather)
+            monkeypatch.setattr(jax, "process_index", lambda number=number: number)
+            try:
+                results.append(call(number))
+            except _Sent as message:
+                sent.append(np.asarray(message.args[0]))
+        if not sent:
+            return results
+        rounds.append(sent)
+
+
+def over(count):
+    return Division(tuple(types.SimpleNamespace(process_index=number) for number in range(count)))
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("rows", [3, 6, 7])
+def test_each_process_gets_the_rows_of_all(count, rows, monkeypatch):
+    """To the last bit, in arrays of any dtype and shape that may be written to."""
+    whole = {
+        "w": RNG.normal(size=(rows, 2, 3)).astype(np.float32),
+        "n": np.arange(rows),
+        "b": np.arange(rows) % 2 == 0,
+        "e": RNG.normal(size=(rows, 1)),
+    }
+
+    def own(number):
+        mine = np.arange(rows) % count == number
+        return exchanged(over(count), jax.tree.map(lambda leaf: np.where(
+            mine.reshape(-1, *(1,) * (leaf.ndim - 1)), leaf, np.zeros((), leaf.dtype)), whole))  # fmt: skip
+
+    for found in processes(monkeypatch, count, own):
+        for name, leaf in whole.items():
+            assert found[name].dtype == leaf.dtype
+            np.testing.assert_array_equal(found[name], leaf)
+            found[name][0] = 0
+
+
+def test_the_largest_value_of_any_process_counts_for_all(monkeypatch):
+    values = [(0, 5), (1, 2), (0, 7)]
+    found = processes(monkeypatch, 3, lambda number: together(over(3), *values[number]))
+    assert found == [(1, 7)] * 3
+
+
+def test_processes_with_other_problems_are_told_which_part_differs(monkeypatch):
+    alike = {"x": "1", "y": "2"}
+
+    def said(problems):
+        def call(number):
+            try:
+                check_alike(over(2), problems[number])
+            except ValueError as error:
+                return str(error).split(". Rows")[0]
+            return None
+
+        return processes(monkeypatch, 2, call)
+
+    assert said([alike, dict(alike)]) == [None, None]
+    expected = "expected the same call in every process, but y differ"
+    assert said([alike, alike | {"y": "3"}]) == [expected] * 2
+    assert said([alike | {"y": "3"}, alike]) == [expected] * 2
 
 
 def test_what_it_refuses(key):

@@ -57,6 +57,121 @@ def test_it_takes_the_steps_of_a_loop_in_numpy(key):
     np.testing.assert_allclose(result.history.train_error, errors, rtol=1e-8)
 
 
+class Squares:
+    """½ ‖r(w)‖² and its Gauss-Newton matrix, by autodiff of the residuals."""
+
+    def __init__(self, residuals):
+        self.residuals, self.jacobian = residuals, jax.jacfwd(residuals)
+
+    def value(self, w):
+        return 0.5 * jnp.sum(jnp.square(self.residuals(w)))
+
+    def matrix(self, w):
+        return self.jacobian(w).T @ self.jacobian(w)
+
+    def product(self, w, v):
+        return self.jacobian(w).T @ (self.jacobian(w) @ v)
+
+    def attempt(self, optimizer, state, w):
+        """The step (0 if it was not taken), and the state after it."""
+        given = {"value": self.value(w), "value_fn": self.value, "gauss_newton_fn": self}
+        return optimizer.update(self.jacobian(w).T @ self.residuals(w), state, w, **given)
+
+
+ROSENBROCK = Squares(lambda w: jnp.stack([10 * (w[1] - w[0] ** 2), 1 - w[0]]))
+
+
+def test_each_attempt_is_nielsens_on_a_valley_where_many_fail():
+    """What it keeps between attempts, and what `fit` stops by: by the formulas, in NumPy."""
+    optimizer = jnn.levenberg_marquardt(1e-8)
+    attempt = jax.jit(lambda state, w: ROSENBROCK.attempt(optimizer, state, w))
+    w, state = jnp.array([-1.2, 1.0]), optimizer.init(jnp.zeros(2))
+    damping, growth, failed = None, 2.0, 0
+    for _ in range(25):
+        r = np.array([10 * (w[1] - w[0] ** 2), 1 - w[0]])
+        J = np.array([[-20 * w[0], 10], [-1, 0]])
+        g, G = J.T @ r, J.T @ J
+        scale = G.diagonal().max()
+        lam = 1e-8 * scale if damping is None else max(damping, 4 * np.finfo(float).eps * scale)
+        d = -np.linalg.solve(G + lam * np.eye(2), g)
+        gained = float(ROSENBROCK.value(w) - ROSENBROCK.value(w + d))
+        if gained > 0:
+            rho = gained / (-g @ d - 0.5 * d @ G @ d)
+            damping, growth, taken = lam * max(1 / 3, 1 - (2 * rho - 1) ** 3), 2.0, d
+        else:
+            damping, growth, taken, failed = lam * growth, 2 * growth, np.zeros(2), failed + 1
+        step, state = attempt(state, w)
+        expected = [*taken, damping, growth, damping / scale, np.linalg.norm(d) / np.linalg.norm(w), np.abs(g).max()]
+        found = [*step, state.damping, state.growth, state.relative_damping, state.step, state.gradient]
+        # The gain is a difference of the objective's values, known to 1e-16 of it, and rho³ triples what is lost.
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-12)
+        assert bool(state.moved) == (gained > 0)
+        w = w + step
+    assert 3 < failed < 20
+
+
+def test_conjugate_gradients_along_an_eigenvector_are_exact():
+    """G g = 4 g: λ = 0.01 · 4 in units of the curvature along g, and d = −g / 4.04 after one of their steps."""
+    bowl = Squares(lambda w: jnp.array([2.0, 3.0]) * w)
+    optimizer = jnn.levenberg_marquardt(1e-2, solver="cg")
+    w = jnp.array([5.0, 0.0])
+    step, state = bowl.attempt(optimizer, optimizer.init(w), w)
+    np.testing.assert_allclose(step, [-20 / 4.04, 0], rtol=1e-12)
+    assert state.matrix is None
+    # A quadratic is predicted exactly, and so a third of the damping is left.
+    np.testing.assert_allclose([state.damping, state.relative_damping], [0.04 / 3, 0.01 / 3], rtol=1e-9)
+    flat = bowl.attempt(optimizer, state, jnp.zeros(2))[1]  # no gradient: nothing to gain, nothing that is no number
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(flat))
+    assert not flat.moved
+
+
+def test_edges_of_the_damping_and_of_what_is_told():
+    optimizer, bowl = jnn.levenberg_marquardt(), Squares(lambda w: 1e-2 * w)
+    w = jnp.array([1.0, 1.0])
+    first = optimizer.init(w)
+    eps, most = np.finfo(float).eps, np.finfo(float).max
+    # As small as rounding allows, and a third after a step.
+    _, small = bowl.attempt(optimizer, first._replace(damping=jnp.asarray(1e-300)), w)
+    np.testing.assert_allclose([small.damping, small.relative_damping], [4e-4 * eps / 3, 4 * eps / 3], rtol=1e-6)
+    # Where nothing is gained, no step is taken; factors end at 2⁶⁰, dampings at the largest number.
+    level = Squares(lambda w: 1e-2 * w)
+    level.value = lambda w: jnp.zeros(())
+    for growth, after in ((2.0**58, 2.0**59), (2.0**59, 2.0**60), (2.0**60, 2.0**60)):
+        step, state = level.attempt(optimizer, first._replace(growth=jnp.asarray(growth)), w)
+        np.testing.assert_array_equal(step, 0)
+        assert (float(state.growth), bool(state.moved)) == (after, False)
+    _, state = level.attempt(optimizer, first._replace(damping=jnp.asarray(most)), w)
+    assert float(state.damping) == most
+    # Without curvature the relative damping is as large as can be; of weights that are 0 no step is none.
+    nothing = Squares(lambda w: 0 * w)
+    _, state = nothing.attempt(optimizer, first, w)
+    assert float(state.relative_damping) == most
+    assert np.isfinite(float(state.damping))
+    _, state = bowl.attempt(optimizer, first, jnp.zeros(2))
+    assert float(state.step) == 0
+
+
+def test_a_step_that_is_no_number_is_not_taken_whatever_is_gained():
+    """As of a matrix that has no decomposition, where the objective does not depend on a weight that is lost."""
+    saddle = Squares(lambda w: w)
+    saddle.matrix, saddle.value = lambda w: jnp.diag(jnp.array([1.0, -1.0])), lambda w: jnp.nan_to_num(w[0] * 0 - 1.0)
+    optimizer, w = jnn.levenberg_marquardt(), jnp.array([1.0, 2.0])
+    given = {"value": jnp.asarray(1.0), "value_fn": saddle.value, "gauss_newton_fn": saddle}
+    step, state = optimizer.update(w, optimizer.init(w), w, **given)
+    np.testing.assert_array_equal(step, 0)
+    assert not state.moved
+
+
+def test_which_solver_is_chosen_by_the_number_of_weights():
+    def has_matrix(solver, count):
+        params = {"w": jax.ShapeDtypeStruct((count - 1,), jnp.float32), "b": jax.ShapeDtypeStruct((), jnp.float32)}
+        return jax.eval_shape(jnn.levenberg_marquardt(solver=solver).init, params).matrix is not None
+
+    assert [has_matrix(None, count) for count in (3000, 3001)] == [True, False]
+    assert has_matrix("cholesky", 3001)
+    assert not has_matrix("cg", 3)
+
+
 LIKELIHOODS = {
     "Gaussian": GAUSSIAN,
     "learned variance": likelihoods.HeteroscedasticGaussian(),

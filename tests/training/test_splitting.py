@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from jnn.training.splitting import held_out_count, shuffled, split
+from jnn.training.splitting import held_out_count, shuffled, split, split_key
 
 jitted = functools.partial(jax.jit, static_argnums=(1, 2))(split)
 
@@ -57,6 +57,16 @@ def test_keys_decide(key):
     again = [np.asarray(jitted(k, 40, 0.3, None)[1]) for k in (key, key, jax.random.fold_in(key, 1))]
     np.testing.assert_array_equal(again[0], again[1])
     assert not np.array_equal(np.sort(again[0]), np.sort(again[2]))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 9])
+def test_keys_are_split_as_jax_does(count, key):
+    for own in (key, jax.random.key(3, impl="rbg")):
+        found = split_key(own, count)
+        assert (found.shape, jax.random.key_impl(found)) == ((count,), jax.random.key_impl(own))
+    np.testing.assert_array_equal(
+        jax.random.key_data(split_key(key, count)), jax.random.key_data(jax.random.split(key, count))
+    )
 
 
 @pytest.mark.parametrize("count", [100_000])

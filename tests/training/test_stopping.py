@@ -1,6 +1,7 @@
 """The stopping rules against a plain reading of Prechelt's formulas, and early stopping in `fit`."""
 
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +14,12 @@ from jnn.likelihoods import Bernoulli, Categorical, Gaussian
 from jnn.training.stopping import (
     GeneralizationLoss,
     GradientNorm,
+    LargeDamping,
     Observation,
     Patience,
     ProgressQuotient,
+    SmallGradient,
+    SmallStep,
     StoppingRule,
     TrainingProgress,
 )
@@ -131,6 +135,63 @@ def test_bad_rules_are_refused(make, message):
     with pytest.raises((ValueError, TypeError)) as caught:
         make()
     assert message in str(caught.value) or "loss" in message
+
+
+def test_numbers_of_rules_that_are_not_given_and_that_are_just_allowed():
+    assert Patience() == Patience(20, 0.0, "validation")
+    assert GeneralizationLoss() == GeneralizationLoss(5.0)
+    assert TrainingProgress() == TrainingProgress(0.1, 5)  # Proben1's
+    assert ProgressQuotient() == ProgressQuotient(0.5, 5)
+    assert GradientNorm() == GradientNorm(1e-5)
+    for rule in (Patience(1, -1.0), GeneralizationLoss(1e-9), TrainingProgress(1e-9, 1), GradientNorm(1e-300)):
+        rule.check()
+    for wrong in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="expected min_delta to be a number"):
+            Patience(3, wrong)
+    with pytest.raises(ValueError, match=r"expected epochs as an integer of at least 1, got 2\.5"):
+        Patience(2.5)
+    with pytest.raises(ValueError, match="expected epochs as an integer of at least 1"):
+        Patience(np.array([3, 0]))
+    jax.jit(lambda epochs, margin: Patience(epochs, margin).check() or epochs)(
+        3, 0.5
+    )  # of traced ones nothing is known
+
+
+def test_reasons_are_said_with_the_numbers_there_are():
+    assert Patience(3).reason == "the validation risk did not fall for 3 epochs"
+    assert Patience(3, monitor="train").reason == "the train risk did not fall for 3 epochs"
+    assert GradientNorm(np.float64(1e-5)).reason == "the gradient's norm fell to 1e-05"
+    assert "for its own number of epochs" in Patience(np.array([3, 4])).reason
+    assert TrainingProgress(0.25, 7).reason == "the training progress P_7 fell below 0.25"
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "below"),
+    [(SmallGradient(), "gradient", True), (SmallStep(), "step", True), (LargeDamping(), "relative_damping", False)],
+)
+def test_ends_of_levenberg_marquardt(rule, name, below):
+    """At the number itself a small gradient or step ends training, a damping does not yet."""
+    tolerance = {"gradient": 1e-7, "step": 1e-7, "relative_damping": 1e10}[name]
+    assert rule == type(rule)(tolerance)
+    for factor, stops_there in ((0.5, below), (1.0, below), (2.0, not below)):
+        state = types.SimpleNamespace(**{name: jnp.asarray(factor * tolerance)})
+        said = rule.update(rule.init(jnp.float64), Observation(1, 1.0, 1.0, 1.0, optimizer=state))[1]
+        assert bool(said) == stops_there
+
+
+def test_which_rules_ask_for_what():
+    asks = {
+        (type(rule).__name__, rule.needs_validation, rule.needs_gradient)
+        for rule in (Patience(), Patience(monitor="train"), GeneralizationLoss(), TrainingProgress(), GradientNorm())
+    }
+    assert asks == {
+        ("Patience", True, False),
+        ("Patience", False, False),
+        ("GeneralizationLoss", True, False),
+        ("TrainingProgress", False, False),
+        ("GradientNorm", False, True),
+    }
+    assert ProgressQuotient().needs_validation
 
 
 # --- in fit: noisy labels, so that the validation risk has its minimum early

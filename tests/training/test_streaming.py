@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+import types
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from jnn import adam, fit, mlp, stopping
 from jnn.likelihoods import Categorical, Gaussian
 from jnn.training import streaming
+from jnn.training.program import Examples
 from jnn.training.streaming import Source
 from tests import typechecker
 
@@ -109,6 +111,62 @@ def test_it_goes_on_where_it_was_interrupted(key):
     first = train(key=key, rows_on_device=32, callback=lambda seen: seen.epoch == 2)
     assert int(first.epochs) == 2
     assert_same(train(key=key, rows_on_device=32, resume=first), train(key=key))
+
+
+# --- blocks, by hand
+
+
+def source(rows_on_device, n=53, weights=None, dtype=np.float32):
+    return Source(Examples(X[:n], LABELS[:n], weights), dtype, rows_on_device)
+
+
+@pytest.mark.parametrize("weights", [None, np.linspace(0.5, 2, 53)])
+@pytest.mark.parametrize(("n", "rows_on_device", "a_block"), [(53, 35, 2), (53, 16, 1), (48, 35, 2), (17, 200, 12)])
+@pytest.mark.parametrize("begin", [0, 2])
+def test_blocks_hold_every_example_once_in_the_epochs_order(n, rows_on_device, a_block, begin, weights):
+    """Mini-batches of 8, as many at once as half of the rows allow; the last is filled up by its last example."""
+    program, order = types.SimpleNamespace(batch_size=8, division=None), RNG.permutation(n)
+    own = source(rows_on_device, n, weights)
+    assert own.half == rows_on_device // 2
+    with typechecker.off():
+        blocks, batches = list(own.blocks(program, order, begin)), -(-n // 8)
+        assert [int(block.first) for block in blocks] == list(own.firsts(program, n, begin))
+    assert [int(block.first) for block in blocks] == list(range(begin, batches, a_block))
+    assert [int(block.steps) for block in blocks] == [min(a_block, batches - int(b.first)) for b in blocks]
+    for block in blocks:
+        assert int(block.count) == n
+        assert block.order is None
+        x, y, v = block.examples
+        assert (x.shape, y.shape, x.dtype, y.dtype) == ((a_block, 8, 3), (a_block, 8), np.float32, LABELS.dtype)
+        place = int(block.first) * 8 + np.arange(a_block * 8)
+        rows = order[np.minimum(place, n - 1)]
+        np.testing.assert_array_equal(x.reshape(-1, 3), X[rows].astype(np.float32))
+        np.testing.assert_array_equal(y.reshape(-1), LABELS[rows])
+        if weights is None:
+            assert v is None
+        else:
+            np.testing.assert_array_equal(v.reshape(-1), weights[rows].astype(np.float32))
+
+
+@pytest.mark.parametrize(("count", "rows_on_device", "size"), [(21, 200, 22), (3, 200, 16), (21, 35, 17), (40, 35, 17)])
+def test_blocks_to_validate_on_hold_every_number_once_in_order(count, rows_on_device, size):
+    program, own = types.SimpleNamespace(batch_size=8, division=None), source(rows_on_device)
+    numbers = RNG.permutation(53)[:count]
+    assert own.validated_at_once(count) == size
+    ordered = np.sort(numbers)
+    with typechecker.off():
+        blocks = list(own.validation_blocks(program, numbers))
+    assert len(blocks) == -(-count // size)
+    for number, block in enumerate(blocks):
+        some = ordered[number * size : (number + 1) * size]
+        assert (int(block.first), int(block.steps), int(block.count)) == (1, 1, len(some))
+        rows = np.concatenate([some, np.full(size - len(some), some[-1])])
+        np.testing.assert_array_equal(block.examples.x, X[rows][None].astype(np.float32))
+        np.testing.assert_array_equal(block.examples.y, LABELS[rows][None])
+
+
+def test_two_mini_batches_are_room_enough(key):
+    assert_same(train(key=key, rows_on_device=16, epochs=1), train(key=key, epochs=1))
 
 
 def test_what_it_cannot_do(key):
