@@ -253,3 +253,41 @@ def implicit_euler() -> Shown:
 
         k, h = jnp.float64(0.8), 1e-4
         return jax.jvp(end, (k,), (jnp.ones_like(k),))[1], (end(k + h) - end(k - h)) / (2 * h)
+
+
+def norm_activation() -> Shown:
+    """∂ out[0] / ∂ x[0] of x σ(|x|) at 0: σ(0)."""
+    import e3nn_jax as e3nn
+
+    def out(x: Any) -> Any:
+        return e3nn.norm_activation(e3nn.IrrepsArray("1o", x), [jax.nn.sigmoid]).array[0]
+
+    return jax.grad(out)(f32([0.0, 0.0, 0.0]))[0], 0.5
+
+
+def signed_hyperbolic() -> Shown:
+    """Of sign(x) (√(|x| + 1) − 1) + x/1000 at 0."""
+    import rlax
+
+    return jax.grad(rlax.signed_hyperbolic)(f32(0.0)), 0.501
+
+
+def gmm_existing_out() -> Shown:
+    """By a row that is overwritten, of the sum of what comes out."""
+    from experiments.gradcheck_upstream import in_pallas as listed
+
+    target = next(t for t in listed.TARGETS if t.name.endswith("gmm(existing_out)"))
+    a, b, sizes, out = target.inputs["float32"]()
+    return jax.grad(lambda out: jnp.sum(target.fun(a, b, sizes, out)))(out)[15, 0], 0.0
+
+
+def gmm_vmap() -> Shown:
+    """By b, an element of the last group, of the sum over a batch of two equal a, interpreted."""
+    from experiments.gradcheck_upstream import in_pallas as listed
+
+    target = next(t for t in listed.TARGETS if t.name.endswith("gmm"))
+    a, b, sizes = target.inputs["float32"]()
+
+    batch = jax.vmap(lambda a, b: target.fun(a, b, sizes), (0, None))
+    got = jax.grad(lambda b: jnp.sum(batch(jnp.stack([a, a]), b)))(b)[2, 0, 0]
+    return got, 2 * float(np.sum(np.float64(a[-sizes[2] :, 0])))

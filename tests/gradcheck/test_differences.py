@@ -41,6 +41,14 @@ def test_zero_derivative():
     assert found.bar < 1e-9
 
 
+@pytest.mark.parametrize("fun", [lambda s: s**4, lambda s: 1e-12 * s**3, lambda s: np.exp(-1 / s**2) if s else 0.0])
+def test_a_zero_derivative_is_resolved_beside_the_slope_close_by(fun):
+    found = slope(lambda s: np.array([fun(s)]), ONE, EPS)
+    assert found.resolves(0.0)
+    assert found.agrees(0.0)
+    assert not found.agrees(1e-6 * abs(fun(1 / 16)))
+
+
 KINKS = {
     "abs": (np.abs, -1.0, 1.0),
     "relu": (lambda s: max(s, 0.0), 0.0, 1.0),

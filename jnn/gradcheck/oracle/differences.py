@@ -37,6 +37,7 @@ class Slope:
     """A derivative `estimate ± bar`, its one-sided versions, and what it was made of.
 
     `stairs` is the largest step at which nothing changed, of a function that is piecewise constant; 0 otherwise.
+    `beside` is the steeper of the two secants to the ends of the largest step.
     """
 
     estimate: float
@@ -48,6 +49,7 @@ class Slope:
     steps: tuple[float, ...]
     central: tuple[float, ...]
     stairs: float = 0.0
+    beside: float = 0.0
 
     @property
     def kinked(self) -> bool:
@@ -57,8 +59,11 @@ class Slope:
         return bool(gap > 4 * (self.left_bar + self.right_bar) and gap > 1e-5 * size)
 
     def resolves(self, scale: float) -> bool:
-        """Whether the bar is small beside `scale` (or beside the estimate itself)."""
-        return bool(np.isfinite(self.bar) and self.bar <= 1e-2 * max(abs(self.estimate), scale))
+        """Whether the bar is small beside `scale` (or beside the estimate itself; where that vanishes, as of x⁴ at 0,
+        tiny beside the slope close by).
+        """
+        small = self.bar <= 1e-2 * max(abs(self.estimate), scale) or self.bar <= 1e-6 * self.beside
+        return bool(np.isfinite(self.bar) and small)
 
     def agrees(self, value: float) -> bool:
         """Whether a derivative lies within the bar."""
@@ -76,6 +81,7 @@ class Slope:
         return Slope(
             self.estimate * factor, self.bar * size, self.left * factor, self.left_bar * size, self.right * factor,
             self.right_bar * size, self.steps, tuple(c * factor for c in self.central), self.stairs,
+            self.beside * size,
         )  # fmt: skip
 
 
@@ -127,6 +133,7 @@ class Slopes:
     right_bar: np.ndarray
     central: np.ndarray
     stairs: np.ndarray
+    beside: np.ndarray
     steps: tuple[float, ...]
 
     def at(self, k: int) -> Slope:
@@ -135,7 +142,8 @@ class Slopes:
             float(v[k]) for v in (self.estimate, self.bar, self.left, self.left_bar, self.right, self.right_bar)
         )
         central = tuple(float(c) for c in self.central[:, k])
-        return Slope(estimate, bar, left, left_bar, right, right_bar, self.steps, central, float(self.stairs[k]))
+        stairs, beside = float(self.stairs[k]), float(self.beside[k])
+        return Slope(estimate, bar, left, left_bar, right, right_bar, self.steps, central, stairs, beside)
 
 
 def slopes(change: Outputs, noise: np.ndarray, ratio: float = RATIO, steps: tuple[float, ...] = STEPS) -> Slopes:
@@ -197,7 +205,7 @@ def _on_stairs(
         name: np.where(stairs, getattr(coarse, name), getattr(found, name))
         for name in ("estimate", "bar", "left", "left_bar", "right", "right_bar")
     }
-    return Slopes(**chosen, central=central, stairs=np.where(stairs, widest, 0.0), steps=found.steps)
+    return dataclasses.replace(found, **chosen, central=central, stairs=np.where(stairs, widest, 0.0))
 
 
 def _extrapolated_all(
@@ -210,7 +218,10 @@ def _extrapolated_all(
     estimate, bar = _extrapolated(central, bars, ratio**2)
     left_value, left_bar = _extrapolated(*_once(left, bars, ratio), ratio**2)
     right_value, right_bar = _extrapolated(*_once(right, bars, ratio), ratio**2)
-    return Slopes(estimate, bar, left_value, left_bar, right_value, right_bar, central, np.zeros(estimate.shape), steps)
+    beside = np.nan_to_num(np.maximum(np.abs(right[0]), np.abs(left[0])), nan=0.0, posinf=0.0)
+    return Slopes(
+        estimate, bar, left_value, left_bar, right_value, right_bar, central, np.zeros(estimate.shape), beside, steps
+    )
 
 
 def _total(terms: Callable[[slice], Any], active: np.ndarray) -> float:
