@@ -21,7 +21,7 @@ from jnn.gradcheck.oracle.float64 import Knobs, Oracle, Program
 from jnn.gradcheck.oracle.numbers import EPS64
 from jnn.gradcheck.oracle.numerical import Plan
 from jnn.gradcheck.oracle.problem import Problem
-from jnn.gradcheck.oracle.rewrite import silenced, without_rules
+from jnn.gradcheck.oracle.rewrite import evened, silenced, without_rules
 from jnn.gradcheck.oracle.sums import sums_coarsely
 
 Arrays = list[Any]
@@ -155,14 +155,18 @@ class Derivatives:
     # -- what it should be --------------------------------------------------------------------------------------------
 
     def _naive_pull(self, arrays: Arrays, w: Arrays, primal: Any = None) -> tuple[Arrays, Arrays]:
-        plain, problem = core.jaxpr_as_fun(self.primal if primal is None else primal), self.problem
+        plain, problem = core.jaxpr_as_fun(self._evened if primal is None else primal), self.problem
         y, back = jax.vjp(lambda *x: plain(*problem.merged(arrays, x)), *problem.differentiable(arrays))
         return list(y), list(back(list(w)))
 
     def _naive_push(self, arrays: Arrays, v: Arrays, primal: Any = None) -> tuple[Arrays, Arrays]:
-        plain, problem = core.jaxpr_as_fun(self.primal if primal is None else primal), self.problem
+        plain, problem = core.jaxpr_as_fun(self._evened if primal is None else primal), self.problem
         y, dy = jax.jvp(lambda *x: plain(*problem.merged(arrays, x)), problem.differentiable(arrays), list(v))
         return list(y), list(dy)
+
+    @functools.cached_property
+    def _evened(self) -> Any:
+        return evened(self.primal)
 
     @functools.cached_property
     def naive(self) -> Callable[..., tuple[Arrays, Arrays]]:
@@ -260,8 +264,10 @@ class Derivatives:
         vectors = self._vectors(self.primal) if own else []
 
         def derivative(lows: Arrays, high: Arrays, w64: Arrays, knobs: Knobs) -> tuple[Arrays, Arrays]:
+            ties = [] if own else run.ties(lows)
+
             def fun(*x: Any) -> Arrays:
-                return run(lows, problem.merged(high, x), knobs, vectors)
+                return run(lows, problem.merged(high, x), knobs, vectors, ties)
 
             x = problem.differentiable(high)
             if push:

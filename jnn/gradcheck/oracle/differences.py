@@ -28,6 +28,9 @@ COARSE = (4.0, tuple(2.0 ** -(1 + 2 * k) for k in range(8)))
 FINER = tuple(2.0 ** -(34 + 3 * k) for k in range(3))
 """Steps at which a staircase is flat, if only at these. The last is some thousand spacings of float64: what changes by
 less than rounding there has no slope to speak of (see `_on_stairs`)."""
+GAP = 1e-6
+"""So little, beside the values themselves, may those on either side of the point miss the one at the point: these are
+pieces of one function (an exact case and a series, say), and their slopes count."""
 BESIDE = (0.37, -0.53, 0.81, -0.92)
 """Where a staircase is looked at once more, in units of the largest step."""
 
@@ -98,7 +101,8 @@ def slope(outputs: Outputs, weights: np.ndarray, eps: float) -> Slope:
     """
     here = outputs(0.0)
     active = weights != 0
-    noise = 4 * eps * _total(lambda at: np.abs(weights[at] * here[at]), active)
+    size = _total(lambda at: np.abs(weights[at] * here[at]), active)
+    noise = 4 * eps * size
     if eps > EPS64:
         # Outputs that are rounded one by one: their errors are independent, and add up like a random walk.
         squares = _total(lambda at: (weights[at] * here[at]) ** 2, active)
@@ -108,13 +112,13 @@ def slope(outputs: Outputs, weights: np.ndarray, eps: float) -> Slope:
         there = outputs(step)
         return np.array([_total(lambda at: weights[at] * (there[at] - here[at]), active)])
 
-    return slopes(change, np.array([noise]), *_steps(eps)).at(0)
+    return slopes(change, np.array([noise]), np.array([size]), *_steps(eps)).at(0)
 
 
 def elementwise(outputs: Outputs, eps: float) -> "Slopes":
     """d/ds outputs(s) at s = 0, element by element."""
     here = outputs(0.0)
-    return slopes(lambda step: outputs(step) - here, 4 * eps * np.abs(here), *_steps(eps))
+    return slopes(lambda step: outputs(step) - here, 4 * eps * np.abs(here), np.abs(here), *_steps(eps))
 
 
 def _steps(eps: float) -> tuple[float, tuple[float, ...]]:
@@ -146,8 +150,15 @@ class Slopes:
         return Slope(estimate, bar, left, left_bar, right, right_bar, self.steps, central, stairs, beside)
 
 
-def slopes(change: Outputs, noise: np.ndarray, ratio: float = RATIO, steps: tuple[float, ...] = STEPS) -> Slopes:
-    """The derivatives of values of which `change(step)` tells how they differ from those at 0, up to `noise`."""
+def slopes(
+    change: Outputs, noise: np.ndarray, size: np.ndarray, ratio: float = RATIO, steps: tuple[float, ...] = STEPS
+) -> Slopes:
+    """The derivatives of values of this size, of which `change(step)` tells how they differ from those at 0, up to
+    `noise`.
+    """
+    left, right = (_gap(change, side, noise, size) for side in (-1.0, 1.0))
+    if left.any() or right.any():
+        apart, change = change, lambda step: apart(step) - (left if step < 0 else right)
     rises, falls = [], []
     for h in steps:
         rises.append(change(h))
@@ -159,6 +170,16 @@ def slopes(change: Outputs, noise: np.ndarray, ratio: float = RATIO, steps: tupl
         if not np.any(change(FINER[-1]) == change(FINER[-2])):
             return found
         return _on_stairs(change, noise, rise, fall, found, ratio)
+
+
+def _gap(change: Outputs, side: float, noise: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """By how much the values on one side miss the one at the point."""
+    with np.errstate(all="ignore"):
+        near = np.stack([change(side * f) for f in FINER])
+        size_of_gap = np.abs(near[-1])
+        real = (np.ptp(near, axis=0) <= 0.1 * size_of_gap) & (size_of_gap > 4 * noise) & (size_of_gap <= GAP * size)
+        ratio = FINER[-2] / FINER[-1]
+        return np.where(real, (ratio * near[-1] - near[-2]) / (ratio - 1), 0.0)
 
 
 def _noise(change: Outputs) -> np.ndarray:
