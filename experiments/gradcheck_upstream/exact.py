@@ -291,3 +291,16 @@ def gmm_vmap() -> Shown:
     batch = jax.vmap(lambda a, b: target.fun(a, b, sizes), (0, None))
     got = jax.grad(lambda b: jnp.sum(batch(jnp.stack([a, a]), b)))(b)[2, 0, 0]
     return got, 2 * float(np.sum(np.float64(a[-sizes[2] :, 0])))
+
+
+def hpsd_quadratic_form() -> Shown:
+    """bᵀ A⁻¹ b by b₁₀, with a cotangent g that is not symmetric: A⁻¹ b (g + gᵀ)."""
+    from experiments.gradcheck_upstream import in_tfp as listed
+    from experiments.gradcheck_upstream.target import normal
+
+    target = next(t for t in listed.TARGETS if t.name == "tfp.math.hpsd_quadratic_form_solve")
+    a, b = target.inputs["definite"]()
+    g = normal(1, 2, 2)
+    got = jax.vjp(lambda b: target.fun(a, b), b)[1](g)[0]
+    a64, b64, g64 = (np.asarray(v, np.float64) for v in (a, b, g))
+    return got[1, 0], (np.linalg.solve(a64, b64) @ (g64 + g64.T))[1, 0]

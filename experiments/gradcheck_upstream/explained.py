@@ -239,6 +239,14 @@ LISTED = (
     Explanation(
         "rlax.softmax.entropy", "hard", "ours", "e⁻⁹⁰ underflows float32: nothing of this size would be noticed"
     ),
+    Explanation(
+        "tfp.math.hpsd_quadratic_form_solve",
+        "*",
+        "theirs",
+        "by b: 2 A⁻¹ b g for A⁻¹ b (g + gᵀ), wrong unless the cotangent is symmetric",
+        exact.hpsd_quadratic_form,
+    ),
+    Explanation("tfp.math.soft_sorting_matrix", "*", "theirs", "cannot be traced by jit"),
     Explanation("distrax.Laplace", "centre", "no derivative", "the density has a kink at its centre"),
     Explanation("diffrax.LinearInterpolation", "node", "no derivative", "a polygon has a kink at its nodes"),
     Explanation("interpax.interp1d(linear)", "node", "no derivative", "a polygon has a kink at its nodes"),

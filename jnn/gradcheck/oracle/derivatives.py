@@ -252,12 +252,13 @@ class Derivatives:
         """`rule64_push` with the rounding of a faithful evaluation simulated."""
         return self.promoted(self.push_jaxpr, rounded=self.coarsest, free=True)
 
-    def truth_of(self, *, own: bool = False, push: bool = False, turns: int = 0) -> Program:
+    def truth_of(self, *, own: bool = False, push: bool = False, many: bool = False, turns: int = 0) -> Program:
         """The primal's derivative in float64: (highs, cotangent or tangent, knobs) -> (outputs, derivatives).
 
         Args:
             own: decide in float64, not as the function itself did (for points beside the given one).
             push: tangents, not gradients.
+            many: as many tangents as a further, leading axis has, all in one evaluation.
             turns: further iterations of loops that only carry.
         """
         run, problem = Oracle(self.primal, own=own, turns=turns), self.problem
@@ -270,6 +271,8 @@ class Derivatives:
                 return run(lows, problem.merged(high, x), knobs, vectors, ties)
 
             x = problem.differentiable(high)
+            if many:
+                return fun(*x), jax.vmap(lambda *v: jax.jvp(fun, x, list(v))[1])(*w64)
             if push:
                 y, dy = jax.jvp(fun, x, w64)
                 return list(y), list(dy)
@@ -299,6 +302,11 @@ class Derivatives:
     def truth_push(self) -> Program:
         """The primal's tangents in float64, along the branch that the function took."""
         return self.truth_of(push=True)
+
+    @functools.cached_property
+    def truth_pushes(self) -> Program:
+        """`truth_push` of many tangents."""
+        return self.truth_of(push=True, many=True)
 
     @functools.cached_property
     def free_truth(self) -> Program:

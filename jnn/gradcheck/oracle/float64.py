@@ -456,11 +456,13 @@ class Promotion:
                 self._free = outer
                 self._inside -= 1
 
+        # Once it has ended, its own condition is not asked any more: of one that counts to a number by `!=` it would
+        # never end again.
         def unfinished(state: tuple[Any, list[Dual]]) -> Any:
-            return jnp.any(running(state[1])) | (state[0] < extra)
+            return ((state[0] == 0) & jnp.any(running(state[1]))) | (state[0] < extra)
 
         def iterate(state: tuple[Any, list[Dual]]) -> tuple[Any, list[Dual]]:
-            done = ~jnp.any(running(state[1]))
+            done = (state[0] > 0) | ~jnp.any(running(state[1]))
             out = body([*duals[n_cond : n_cond + n_body], *state[1]])
             new, tree = jax.tree.flatten(list(map(self._carried, out, dtypes)))
             new = advanced(running(state[1]) | done, new, jax.tree.leaves(state[1]))
