@@ -328,6 +328,40 @@ def test_a_failure_says_what_was_seen():
     assert not guarded.snippet
 
 
+def test_a_gradient_that_raises_for_some_cotangents_is_told():
+    """And so is the error inside of the callback, not that there was one."""
+
+    def dense(g):
+        if np.count_nonzero(g) == 1:
+            raise RuntimeError("too sparse")
+        return g
+
+    def backward(g, x):
+        return (jax.pure_callback(dense, jax.ShapeDtypeStruct(g.shape, g.dtype), g) * jnp.cos(x),)
+
+    report = check(pulled(jnp.sin, backward), X[0], power=False)
+    assert report.verdict == "inconclusive"
+    assert "with cotangent only out[0]" in report.summary
+    assert "RuntimeError: too sparse" in report.summary
+
+
+def test_directions_are_finite_where_arguments_are_not():
+    mask = jnp.asarray([-jnp.inf, 1.0, 2.0], jnp.float32)
+    summed = pushed(lambda x: jnp.log(jnp.sum(jnp.exp(x))), lambda a, t: jnp.sum(jax.nn.softmax(a[0]) * t[0]))
+    assert check(summed, mask, power=False).verdict == "pass"
+
+
+def test_a_loop_that_counts_by_inequality_runs_on_and_ends():
+    """Further iterations tell whether it converges; past its end, its own condition holds again, for ever."""
+
+    def root(a):
+        return lax.while_loop(lambda s: s[0] != 8, lambda s: (s[0] + 1, (s[1] + a / s[1]) / 2), (0, a))[1]
+
+    for factor, verdict in ((0.5, "pass"), (0.6, "fail")):
+        report = check(pulled(root, lambda g, a, k=factor: (g * k / root(a),)), jnp.float32(3.0), power=False)
+        assert report.verdict == verdict
+
+
 def test_errors_beside_a_refuted_reference_are_not_shown():
     """√(x²)⁴ at 0: autodiff of the primal is NaN there."""
     quartic = pulled(lambda x: jnp.sqrt(jnp.sum(x * x)) ** 4, lambda g, x: (4 * g * x * jnp.sum(x * x),))
