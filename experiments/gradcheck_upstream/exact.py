@@ -304,3 +304,40 @@ def hpsd_quadratic_form() -> Shown:
     got = jax.vjp(lambda b: target.fun(a, b), b)[1](g)[0]
     a64, b64, g64 = (np.asarray(v, np.float64) for v in (a, b, g))
     return got[1, 0], (np.linalg.solve(a64, b64) @ (g64 + g64.T))[1, 0]
+
+
+def ott_norm() -> Shown:
+    """The value of p-norm^p / p of x − x, p = 1.5, as value_and_grad returns it."""
+    from ott.geometry import costs
+
+    x = f32([1.0, 2.0])
+    return jax.value_and_grad(lambda y: costs.PNormP(1.5)(x, y))(x)[0], 0.0
+
+
+def ott_arccos() -> Shown:
+    """By x₀ at x = y = (1, 2), where it is −log(|x| |y|)."""
+    from ott.geometry import costs
+
+    x = f32([1.0, 2.0])
+    return jax.grad(lambda x, y: costs.Arccos(1)(x, y))(x, x)[0], -0.2
+
+
+def ott_softmin() -> Shown:
+    """By γ = 0.7, of the first sample that is listed."""
+    import mpmath
+    from ott.math import utils
+
+    from experiments.gradcheck_upstream import in_ott as listed
+
+    def softmin(gamma: Any) -> Any:
+        return -gamma * mpmath.log(mpmath.fsum(mpmath.exp(-float(v) / gamma) for v in listed.X))
+
+    return jax.grad(lambda g: utils.softmin(listed.X, g))(f32(0.7)), slope(softmin, float(np.float32(0.7)))
+
+
+def nelder_mead() -> Shown:
+    """∂ argmin / ∂ a, at the minimum itself by Newton's iteration in float64; the element that is farthest off."""
+    from experiments.gradcheck_upstream import in_optimistix as listed
+
+    target = next(t for t in listed.TARGETS if t.name == "optimistix.minimise(NelderMead)")
+    return minimum(target.fun, lambda y, a, b: listed.bowl(y, (a, b)), *target.inputs["normal"]())
