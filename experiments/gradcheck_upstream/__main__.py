@@ -85,9 +85,11 @@ class Result:
 
 def seen(report: gradcheck.Report) -> str:
     """The worst leaf of a report and the checks that did not pass, in one line."""
-    leaves = [f"{leaf.worst} {leaf.pattern} {leaf.note}".strip() for leaf in report.leaves if leaf.verdict != "pass"]
+    bad = next((leaf for leaf in report.leaves if leaf.verdict != "pass"), None)
+    worst = None if bad is None else bad.worst
+    leaf = [] if bad is None else [str(worst) if worst is not None and worst.wrong else "", bad.pattern, bad.note]
     checks = [f"{c.name}: {c.why}" for c in report.checks if c.outcome not in ("pass", "skipped")]
-    return "; ".join(leaves[:1] + checks)[:400]
+    return "; ".join([text for text in (" ".join(filter(None, leaf)), *checks) if text])[:400]
 
 
 def finite(value: object) -> bool:
@@ -106,7 +108,9 @@ def examined(library: str, target: Target, inputs: str) -> Result:
 
     try:
         args = target.inputs[inputs]()
-        if not finite(target.fun(*args)):
+        with target.within():
+            value = target.fun(*args)
+        if not finite(value):
             raise OutsideError("the value is not finite")
     except OutsideError as error:
         return result("outside", str(error), spent())
@@ -115,7 +119,8 @@ def examined(library: str, target: Target, inputs: str) -> Result:
     except Exception as error:  # what a library raises is a result of this experiment
         return result("unsupported", f"{type(error).__name__}: {' '.join(str(error).split())[:160]}", spent())
     try:
-        report = gradcheck.check(target.fun, *args, power=False, **target.check)
+        with target.within():
+            report = gradcheck.check(target.fun, *args, power=False, **target.check)
     except Exception as error:  # the same
         return result("error", f"{type(error).__name__}: {' '.join(str(error).split())[:160]}", spent())
     return result(report.verdict, "" if report.verdict == "pass" else seen(report), spent())

@@ -253,3 +253,91 @@ def implicit_euler() -> Shown:
 
         k, h = jnp.float64(0.8), 1e-4
         return jax.jvp(end, (k,), (jnp.ones_like(k),))[1], (end(k + h) - end(k - h)) / (2 * h)
+
+
+def norm_activation() -> Shown:
+    """∂ out[0] / ∂ x[0] of x σ(|x|) at 0: σ(0)."""
+    import e3nn_jax as e3nn
+
+    def out(x: Any) -> Any:
+        return e3nn.norm_activation(e3nn.IrrepsArray("1o", x), [jax.nn.sigmoid]).array[0]
+
+    return jax.grad(out)(f32([0.0, 0.0, 0.0]))[0], 0.5
+
+
+def signed_hyperbolic() -> Shown:
+    """Of sign(x) (√(|x| + 1) − 1) + x/1000 at 0."""
+    import rlax
+
+    return jax.grad(rlax.signed_hyperbolic)(f32(0.0)), 0.501
+
+
+def gmm_existing_out() -> Shown:
+    """By a row that is overwritten, of the sum of what comes out."""
+    from experiments.gradcheck_upstream import in_pallas as listed
+
+    target = next(t for t in listed.TARGETS if t.name.endswith("gmm(existing_out)"))
+    a, b, sizes, out = target.inputs["float32"]()
+    return jax.grad(lambda out: jnp.sum(target.fun(a, b, sizes, out)))(out)[15, 0], 0.0
+
+
+def gmm_vmap() -> Shown:
+    """By b, an element of the last group, of the sum over a batch of two equal a, interpreted."""
+    from experiments.gradcheck_upstream import in_pallas as listed
+
+    target = next(t for t in listed.TARGETS if t.name.endswith("gmm"))
+    a, b, sizes = target.inputs["float32"]()
+
+    batch = jax.vmap(lambda a, b: target.fun(a, b, sizes), (0, None))
+    got = jax.grad(lambda b: jnp.sum(batch(jnp.stack([a, a]), b)))(b)[2, 0, 0]
+    return got, 2 * float(np.sum(np.float64(a[-sizes[2] :, 0])))
+
+
+def hpsd_quadratic_form() -> Shown:
+    """bᵀ A⁻¹ b by b₁₀, with a cotangent g that is not symmetric: A⁻¹ b (g + gᵀ)."""
+    from experiments.gradcheck_upstream import in_tfp as listed
+    from experiments.gradcheck_upstream.target import normal
+
+    target = next(t for t in listed.TARGETS if t.name == "tfp.math.hpsd_quadratic_form_solve")
+    a, b = target.inputs["definite"]()
+    g = normal(1, 2, 2)
+    got = jax.vjp(lambda b: target.fun(a, b), b)[1](g)[0]
+    a64, b64, g64 = (np.asarray(v, np.float64) for v in (a, b, g))
+    return got[1, 0], (np.linalg.solve(a64, b64) @ (g64 + g64.T))[1, 0]
+
+
+def ott_norm() -> Shown:
+    """The value of p-norm^p / p of x − x, p = 1.5, as value_and_grad returns it."""
+    from ott.geometry import costs
+
+    x = f32([1.0, 2.0])
+    return jax.value_and_grad(lambda y: costs.PNormP(1.5)(x, y))(x)[0], 0.0
+
+
+def ott_arccos() -> Shown:
+    """By x₀ at x = y = (1, 2), where it is −log(|x| |y|)."""
+    from ott.geometry import costs
+
+    x = f32([1.0, 2.0])
+    return jax.grad(lambda x, y: costs.Arccos(1)(x, y))(x, x)[0], -0.2
+
+
+def ott_softmin() -> Shown:
+    """By γ = 0.7, of the first sample that is listed."""
+    import mpmath
+    from ott.math import utils
+
+    from experiments.gradcheck_upstream import in_ott as listed
+
+    def softmin(gamma: Any) -> Any:
+        return -gamma * mpmath.log(mpmath.fsum(mpmath.exp(-float(v) / gamma) for v in listed.X))
+
+    return jax.grad(lambda g: utils.softmin(listed.X, g))(f32(0.7)), slope(softmin, float(np.float32(0.7)))
+
+
+def nelder_mead() -> Shown:
+    """∂ argmin / ∂ a, at the minimum itself by Newton's iteration in float64; the element that is farthest off."""
+    from experiments.gradcheck_upstream import in_optimistix as listed
+
+    target = next(t for t in listed.TARGETS if t.name == "optimistix.minimise(NelderMead)")
+    return minimum(target.fun, lambda y, a, b: listed.bowl(y, (a, b)), *target.inputs["normal"]())

@@ -153,6 +153,14 @@ LISTED = (
         "in float32 it stops 1e-4 off the minimum, where the implicit function theorem is applied all the same",
         exact.optimistix_bfgs,
     ),
+    Explanation("optimistix.*LBFGS)", "normal", "theirs", "it stops 1e-4 off the minimum, as above"),
+    Explanation(
+        "optimistix.*NelderMead)",
+        "normal",
+        "theirs",
+        "it stops 1e-2 off the minimum: the simplex is small before it is there",
+        exact.nelder_mead,
+    ),
     Explanation(
         "jaxopt.LevenbergMarquardt",
         "normal",
@@ -199,6 +207,84 @@ LISTED = (
         "that of the value, whose steps depend on the arguments",
         exact.implicit_euler,
     ),
+    Explanation(
+        "jax.experimental.pallas.ops.gpu.attention.mha",
+        "more_keys",
+        "theirs",
+        "raises where the keys are in more blocks than the queries, and says so",
+    ),
+    Explanation(
+        "jax.experimental.pallas.ops.tpu.megablox.gmm(existing_out)",
+        "*",
+        "theirs",
+        "existing_out gets the cotangent of the rows that are overwritten, too",
+        exact.gmm_existing_out,
+    ),
+    Explanation(
+        "jax.experimental.pallas.ops.tpu.megablox.gmm",
+        "*",
+        "theirs",
+        "by b, under vmap and interpreted: the last group is not written",
+        exact.gmm_vmap,
+    ),
+    Explanation("e3nn_jax.norm", "zero", "no derivative", "a norm has none there; 0 comes out"),
+    Explanation(
+        "e3nn_jax.norm_activation",
+        "zero",
+        "theirs",
+        "σ(1) in place of σ(0): the norm of 0 is set to 1 where the root is guarded",
+        exact.norm_activation,
+    ),
+    Explanation("rlax.clip_gradient", "*", "deliberate", "a gradient that is clipped is what it is for"),
+    Explanation(
+        "rlax.signed_hyperbolic",
+        "zero",
+        "theirs",
+        "smooth at 0, but sign and abs have the derivative 0 there",
+        exact.signed_hyperbolic,
+    ),
+    Explanation("rlax.vtrace", "*", "deliberate", "stops the gradient of its target, unless told otherwise"),
+    Explanation(
+        "rlax.softmax.entropy", "hard", "ours", "e⁻⁹⁰ underflows float32: nothing of this size would be noticed"
+    ),
+    Explanation(
+        "tfp.math.hpsd_quadratic_form_solve",
+        "*",
+        "theirs",
+        "by b: 2 A⁻¹ b g for A⁻¹ b (g + gᵀ), wrong unless the cotangent is symmetric",
+        exact.hpsd_quadratic_form,
+    ),
+    *(
+        Explanation(
+            f"ott.{name}",
+            inputs,
+            "theirs",
+            "the value under differentiation is that of the norm of ones, where it is the norm of zero",
+            exact.ott_norm,
+        )
+        for name, inputs in (("math.utils.norm", "zero"), ("geometry.costs.*P", "equal"), ("*.Euclidean", "equal"))
+    ),
+    Explanation("ott.math.utils.norm(rows)", "one_zero", "theirs", "NaN in a row of zeros, though safe for all zeros"),
+    Explanation("ott.math.utils.softmin", "*", "theirs", "no gradient arrives at γ", exact.ott_softmin),
+    Explanation("ott.math.utils.safe_log", "zero", "theirs", "NaN at 0, by the branch that is not taken"),
+    Explanation("ott.geometry.costs.Arccos", "equal", "theirs", "NaN where the angle is 0", exact.ott_arccos),
+    Explanation(
+        "ott.geometry.costs.Cosine", "equal", "ours", "zero but for a ridge of 1e-8: too ill-conditioned to be judged"
+    ),
+    *(
+        Explanation(
+            f"ott.{name}",
+            "*",
+            "theirs",
+            "its linear system is singular: raises, or NaN for some cotangents",
+        )
+        for name in ("solvers.linear.sinkhorn(p*", "tools.soft_sort.ranks", "tools.soft_sort.topk_mask")
+    ),
+    Explanation("ott.tools.soft_sort.sort", "*", "theirs", "raises: no reverse mode under jit, and singular"),
+    Explanation(
+        "ott.solvers.linear.sinkhorn(clouds)", "*", "deliberate", "its linear solver stops at a residual of 1e-6"
+    ),
+    Explanation("tfp.math.soft_sorting_matrix", "*", "theirs", "cannot be traced by jit"),
     Explanation("distrax.Laplace", "centre", "no derivative", "the density has a kink at its centre"),
     Explanation("diffrax.LinearInterpolation", "node", "no derivative", "a polygon has a kink at its nodes"),
     Explanation("interpax.interp1d(linear)", "node", "no derivative", "a polygon has a kink at its nodes"),

@@ -2,7 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+from jax.experimental.pallas import tpu
 from jax.experimental.pallas.ops.gpu import attention, layer_norm, rms_norm, softmax
+from jax.experimental.pallas.ops.tpu import flash_attention, splash_attention
+from jax.experimental.pallas.ops.tpu.megablox import ops as megablox
 
 from .target import Target, at, bf16, f32, normal
 
@@ -38,6 +41,46 @@ def rms_norm_reference(x, w, b):
     return x * jax.lax.rsqrt(jnp.mean(x**2, -1, keepdims=True) + 1e-5) * w + b
 
 
+# Those for TPUs have blocks of 128.
+LONG = 128
+SPLASH = splash_attention.BlockSizes(
+    block_q=LONG, block_kv=LONG, block_kv_compute=LONG, block_q_dkv=LONG, block_kv_dkv=LONG, block_kv_dkv_compute=LONG,
+    block_q_dq=LONG, block_kv_dq=LONG,
+)  # fmt: skip
+
+
+def splash(q, k, v):
+    mask = splash_attention.MultiHeadMask([splash_attention.CausalMask((LONG, LONG))])
+    return splash_attention.make_splash_mha_single_device(mask, block_sizes=SPLASH, interpret=True)(q, k, v)
+
+
+def flash(q, k, v, bias):
+    return flash_attention.flash_attention(q, k, v, bias, causal=True, sm_scale=0.3)
+
+
+def causal_attention(q, k, v, bias=0.0, scale=1.0):
+    logits = scale * (jnp.einsum("...qd,...kd->...qk", q, k) + bias)
+    weights = jax.nn.softmax(jnp.where(jnp.tril(jnp.ones((LONG, LONG), bool)), logits, -jnp.inf), -1)
+    return jnp.einsum("...qk,...kd->...qd", weights, v)
+
+
+def grouped(a, b, sizes):
+    return megablox.gmm(a, b, sizes, jnp.float32, (8, 8, 8), None, None, False, True)
+
+
+def grouped_into(a, b, sizes, out):
+    """The groups from the second on, into rows of `out`."""
+    return megablox.gmm(a, b, sizes, jnp.float32, (8, 8, 8), jnp.int32(1), out, False, True)
+
+
+def grouped_into_reference(a, b, sizes, out):
+    group = jnp.repeat(jnp.arange(3), sizes, total_repeat_length=16)
+    rows = jnp.einsum("mk,mkn->mn", a, b[jnp.maximum(group - 1, 0)])
+    return jnp.where((group >= 1)[:, None], rows, out)
+
+
+SIZES = jnp.asarray([8, 3, 5], jnp.int32)
+
 TARGETS = [
     Target(
         "jax.experimental.pallas.ops.gpu.attention.mha",
@@ -68,5 +111,30 @@ TARGETS = [
         lambda x: softmax.softmax(x, interpret=True),
         at(float32=normal(20, 3, 16)),
         check={"reference": jax.nn.softmax},
+    ),
+    Target(
+        "jax.experimental.pallas.ops.tpu.splash_attention.make_splash_mha",
+        splash,
+        at(float32=tuple(normal(30 + i, 1, LONG, 16) for i in range(3))),
+        check={"reference": causal_attention},
+    ),
+    Target(
+        "jax.experimental.pallas.ops.tpu.flash_attention.flash_attention",
+        flash,
+        at(float32=tuple(normal(33 + i, 1, 1, LONG, LONG) for i in range(4))),
+        check={"reference": lambda q, k, v, bias: causal_attention(q, k, v, bias, 0.3)},
+        within=tpu.force_tpu_interpret_mode,
+    ),
+    Target(
+        "jax.experimental.pallas.ops.tpu.megablox.gmm",
+        grouped,
+        at(float32=(normal(40, 16, 8), normal(41, 3, 8, 8), SIZES)),
+        check={"reference": jax.lax.ragged_dot},
+    ),
+    Target(
+        "jax.experimental.pallas.ops.tpu.megablox.gmm(existing_out)",
+        grouped_into,
+        at(float32=(normal(42, 16, 8), normal(43, 2, 8, 8), SIZES, normal(44, 16, 8))),
+        check={"reference": grouped_into_reference},
     ),
 ]

@@ -1,6 +1,7 @@
 """What is checked: a public function of a library, and the inputs at which it is tried."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +26,8 @@ class UnsupportedError(Exception):
 class Target:
     """A function `name`, as a function of arrays, and by label the arguments at which it is tried.
 
-    `rules` names the custom rules inside, where they were looked for; `check` are further arguments of the check.
+    `rules` names the custom rules inside, where they were looked for; `check` are further arguments of the check;
+    `within` makes a context in which all is run.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Target:
     inputs: Mapping[str, Make]
     rules: tuple[str, ...] = ()
     check: Mapping[str, Any] = field(default_factory=dict)
+    within: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
 def normal(seed: int, *shape: int, scale: float = 1.0, dtype: Any = f32) -> jax.Array:

@@ -181,7 +181,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def _message(report: Report) -> str:
     lines = [f"gradcheck {report.verdict.upper()}: {report.function}: {report.summary}"]
-    if report.worst is not None:
+    if report.worst is not None and report.worst.wrong:
         lines.append(str(report.worst))
     if report.verdict in ALLOWABLE:
         lines.append(f"(a look at the report is needed; allow=({report.verdict!r},) accepts it)")

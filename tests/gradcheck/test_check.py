@@ -310,6 +310,70 @@ def test_an_undecided_summary_says_what_was_seen():
     assert "random or depends on a hidden state" in check(lambda x: x * next(calls), X, power=False).summary
 
 
+def test_a_failure_says_what_was_seen():
+    """Where no leaf is wrong, or no single element: not only the name of the check."""
+    sine = pulled(jnp.sin, lambda g, x: (g * jnp.cos(x),))
+
+    def looped(x):
+        return lax.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, sine(s[1])), (0, x))[1]
+
+    report = check(jax.vmap(looped), X, power=False)
+    assert report.verdict == "fail"
+    assert "JAX cannot differentiate the function: ValueError: Reverse-mode" in report.summary
+    assert "a custom_vjp inside has no forward mode" in report.summary
+    # Right at the point, but the branch that is taken there joins nothing.
+    guarded = check(lambda x: x * jnp.where(x != 0, jnp.abs(x), 1.0), jnp.zeros(3), power=False)
+    assert guarded.verdict == "fail"
+    assert "differences say" in guarded.summary
+    assert not guarded.snippet
+
+
+def test_a_gradient_that_raises_for_some_cotangents_is_told():
+    """And so is the error inside of the callback, not that there was one."""
+
+    def dense(g):
+        if np.count_nonzero(g) == 1:
+            raise RuntimeError("too sparse")
+        return g
+
+    def backward(g, x):
+        return (jax.pure_callback(dense, jax.ShapeDtypeStruct(g.shape, g.dtype), g) * jnp.cos(x),)
+
+    report = check(pulled(jnp.sin, backward), X[0], power=False)
+    assert report.verdict == "inconclusive"
+    assert "with cotangent only out[0]" in report.summary
+    assert "RuntimeError: too sparse" in report.summary
+
+
+def test_directions_are_finite_where_arguments_are_not():
+    mask = jnp.asarray([-jnp.inf, 1.0, 2.0], jnp.float32)
+    summed = pushed(lambda x: jnp.log(jnp.sum(jnp.exp(x))), lambda a, t: jnp.sum(jax.nn.softmax(a[0]) * t[0]))
+    assert check(summed, mask, power=False).verdict == "pass"
+
+
+def test_a_loop_that_counts_by_inequality_runs_on_and_ends():
+    """Further iterations tell whether it converges; past its end, its own condition holds again, for ever."""
+
+    def root(a):
+        return lax.while_loop(lambda s: s[0] != 8, lambda s: (s[0] + 1, (s[1] + a / s[1]) / 2), (0, a))[1]
+
+    for factor, verdict in ((0.5, "pass"), (0.6, "fail")):
+        report = check(pulled(root, lambda g, a, k=factor: (g * k / root(a),)), jnp.float32(3.0), power=False)
+        assert report.verdict == verdict
+
+
+def test_errors_beside_a_refuted_reference_are_not_shown():
+    """√(x²)⁴ at 0: autodiff of the primal is NaN there."""
+    quartic = pulled(lambda x: jnp.sqrt(jnp.sum(x * x)) ** 4, lambda g, x: (4 * g * x * jnp.sum(x * x),))
+    report = check(quartic, jnp.zeros(3), power=False)
+    assert report.verdict == "pass"
+    assert "differences confirm the value" in report.leaves[0].note
+    assert report.leaves[0].wrong_share == 0
+    assert report.leaves[0].worst is None
+    tilted = pulled(lambda x: jnp.sqrt(jnp.sum(x * x)) ** 4, lambda g, x: (4 * g * x * jnp.sum(x * x) + 1e-6 * g,))
+    assert check(tilted, jnp.zeros(3), power=False).verdict == "fail"
+
+
 def test_the_hint_of_stop_gradient_in_a_loop_without_reverse_mode():
     """The steps of a solver, say, that are taken for given: the rule differentiates the rest of the loop."""
 

@@ -41,6 +41,25 @@ def test_zero_derivative():
     assert found.bar < 1e-9
 
 
+@pytest.mark.parametrize("fun", [lambda s: s**4, lambda s: 1e-12 * s**3, lambda s: np.exp(-1 / s**2) if s else 0.0])
+def test_a_zero_derivative_is_resolved_beside_the_slope_close_by(fun):
+    found = slope(lambda s: np.array([fun(s)]), ONE, EPS)
+    assert found.resolves(0.0)
+    assert found.agrees(0.0)
+    assert not found.agrees(1e-6 * abs(fun(1 / 16)))
+
+
+@pytest.mark.parametrize(("here", "after"), [(1e-9, 0.0), (0.0, 1e-9), (-1e-9, 2e-9)])
+def test_pieces_that_do_not_quite_join(here, after):
+    """An exact case at the point, another series on the other side."""
+    found = slope(lambda s: np.array([np.sin(0.3 + s) + (here if s == 0 else after if s > 0 else 0.0)]), ONE, EPS)
+    assert not found.kinked
+    assert found.agrees(np.cos(0.3))
+    assert not found.agrees(np.cos(0.3) + 1e-6)
+    broken = slope(lambda s: np.array([np.sin(0.3 + s) + 1e-9 * (s > 0) + 1e-3 * max(s, 0.0)]), ONE, EPS)
+    assert broken.kinked
+
+
 KINKS = {
     "abs": (np.abs, -1.0, 1.0),
     "relu": (lambda s: max(s, 0.0), 0.0, 1.0),

@@ -94,7 +94,11 @@ def _modes(setting: Setting, backward: Reverse, ahead: Forward, settled: Finding
     if at is not None and checks[at].outcome == "pass":
         checks[at] = _mode("forward", checks[at].why, ahead.compared, settled, spared)
     if setting.reverse_error is not None:
-        checks.insert(0, Check("reverse mode", "skipped" if ahead.works else "fail", describe(setting.reverse_error)))
+        why = describe(setting.reverse_error)
+        if not ahead.works:
+            why = f"JAX cannot differentiate the function: {why}"
+            why += "".join(f" Forward mode: {c.why}" for c in checks if c.name == forward.NAME)
+        checks.insert(0, Check("reverse mode", "skipped" if ahead.works else "fail", why))
     elif backward.gradients:
         probes = ", ".join(p.name for p in setting.probes[:PROBES_NAMED])
         more = ", ..." if len(setting.probes) > PROBES_NAMED else ""
@@ -129,7 +133,7 @@ def _folded(
     broken = [i.path for i in problem.inputs if not np.all(np.isfinite(reals(d.lows[i.position])))]
     if broken:
         hints.append(f"the arguments themselves are not finite in {', '.join(broken)}")
-    bad = [leaf.worst for leaf in leaves if leaf.worst is not None and leaf.verdict == outcome]
+    bad = [leaf.worst for leaf in leaves if leaf.worst is not None and leaf.worst.wrong and leaf.verdict == outcome]
     sampled = [*found.sampled, *(f"{p}: a Python number, passed on as it is" for p in problem.untouched)]
     return Report(
         function=problem.name,
@@ -177,9 +181,12 @@ def _leaf(
             outcome = "fail"
             notes["declared to deviate, but it agrees with the primal's derivative: drop the declaration"] = None
     shown = [s.worst for s in said if s.worst is not None and s.outcome == found.verdict(leaf.path)]
-    most = max(measured, key=lambda m: m.excess, default=None)
-    plotted = [m.errors for m in measured if m.excess > 1] or [m.errors for m in measured]
-    ulps = [m.median_ulps for m in measured if not np.isnan(m.median_ulps)]
+    telling = measured
+    if found.verdict(leaf.path) == "pass":  # where differences refuted the reference, errors beside it say nothing
+        shown, telling = [], [m for m in measured if not m.wrong_share]
+    most = max(telling, key=lambda m: m.excess, default=None)
+    plotted = [m.errors for m in telling if m.excess > 1] or [m.errors for m in telling]
+    ulps = [m.median_ulps for m in telling if not np.isnan(m.median_ulps)]
     typical = [m.typical for m in measured if not np.isnan(m.typical)]
     return LeafEvidence(
         path=leaf.path,
@@ -187,7 +194,7 @@ def _leaf(
         dtype=np.dtype(leaf.dtype).name,
         verdict=outcome,
         comparisons=count,
-        wrong_share=max((m.wrong_share for m in measured), default=0.0),
+        wrong_share=max((m.wrong_share for m in telling), default=0.0),
         worst=shown[0] if shown else most.worst if most is not None else None,
         median_ulps=float(np.median(ulps)) if ulps else np.nan,
         pattern=pattern,

@@ -188,8 +188,11 @@ def _plotted(ulps: np.ndarray, comparison: Comparison) -> ErrorByElement:
 
 
 def describe(value: Any) -> str:
-    """An exception or a value in one line."""
+    """An exception or a value in one line; of one that quotes a traceback (of a callback), the error at its end."""
     text = str(value).strip().splitlines()
+    frames = [k for k, line in enumerate(text) if line.startswith("  File ")]
+    if frames:
+        text = [line for line in text[frames[-1] + 1 :] if not line.startswith(" ")] or text
     line = text[0] if text else ""
     kind = type(value).__name__ + ": " if isinstance(value, Exception) else ""
     return kind + (line if len(line) <= 200 else line[:197] + "...")

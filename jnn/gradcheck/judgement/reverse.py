@@ -77,7 +77,14 @@ def _compared(setting: Setting, source: Any, checks: list[Check]) -> Reverse:
     found: dict[int, list[Compared]] = {}
     # The first comes last: its arrays are kept, and should not lie beside those of the others.
     for k in [*range(1, len(setting.probes)), 0]:
-        rule, made, unknown = _probe(setting, source, k)
+        try:
+            rule, made, unknown = _probe(setting, source, k)
+        except Exception as error:  # a solver that gives up, say: that of the first cotangent did not
+            if k == 0:
+                raise
+            why = f"with cotangent {setting.probes[k].name}: {describe(error)}"
+            checks.append(Check("another cotangent", "inconclusive", why))
+            continue
         if unknown and not any(c.name == ROUNDING for c in checks):
             checks.append(Check(ROUNDING, "skipped", unknown))
         if k == 0 or not setting.large:  # further ones are only compared
@@ -94,7 +101,7 @@ def _compared(setting: Setting, source: Any, checks: list[Check]) -> Reverse:
                 one = dataclasses.replace(one, comparison=dataclasses.replace(comparison, rule64=comparison.truth))
             found[k].append(one)
             del comparison, one
-    everything = tuple(c for k in range(len(setting.probes)) for c in found[k])
+    everything = tuple(c for k in range(len(setting.probes)) for c in found.get(k, []))
     return Reverse(source, gradients, everything, Findings(tuple(checks)))
 
 
@@ -126,20 +133,29 @@ def _probe(setting: Setting, source: Any, k: int) -> tuple[list[np.ndarray], lis
     rule = [native(v) for v in g]
     del y, g  # here and below, arrays of large functions are let go of as soon as they can be
     truth = source.gradients(w)[1]
-    rule64 = setting.rule64(w)[1] if setting.promoted else None
+    rule64, unknown = None, ""
+    if setting.promoted:
+        try:
+            rule64 = setting.rule64(w)[1]
+        except Exception as error:  # a solver that is on the verge of giving up
+            unknown = f"the rule cannot be evaluated in float64: {describe(error)}"
     noise: list[np.ndarray] = []
     # The first two cotangents tell the noise of dense gradients well enough; sparse ones are varied once.
     for round_ in range(1, (setting.variations if k < 2 else 1) + 1):
-        change = source.gradients(w, round_)[1]
+        try:
+            change = source.gradients(w, round_)[1]
+            again64 = setting.rule64(w, round_)[1] if rule64 is not None else None
+        except Exception:  # it raises beside the point, of which nothing is known, then
+            continue
         differences_in_place(change, truth)
-        if rule64 is not None:
-            again64 = setting.rule64(w, round_)[1]
+        if rule64 is not None and again64 is not None:
             differences_in_place(again64, rule64)
             for c, more in zip(change, again64, strict=True):
                 np.add(c, more, out=c)
-            del again64
+        del again64
         noise = [np.maximum(n, c, out=n) for n, c in zip(noise, change, strict=True)] if noise else change
         del change
+    noise = noise or [np.zeros(t.shape) for t in truth]
     noise = [n.astype(np.float32) if n.size > KEPT and r.dtype != np.float64 else n
              for n, r in zip(noise, rule, strict=True)]  # fmt: skip
     if source.opaque:
@@ -157,13 +173,14 @@ def _probe(setting: Setting, source: Any, k: int) -> tuple[list[np.ndarray], lis
             )
         )  # fmt: skip
     made = [_by_parts(setting, c, w, j, natural) for j, c in enumerate(made)]
-    unknown = ""
     if setting.low_precision and any(c.arithmetic_wrong().any() for c in made):
-        made, unknown = with_rounding(setting, made, w)
+        made, more = with_rounding(setting, made, w)
+        unknown = unknown or more
     elif setting.grain > SINGLE and not any(c.formula_wrong().any() for c in made):
         # Nothing deviates: for the report to say what of a rule would be noticed (of a large one, nothing).
         if k == 0 and setting.has_rules and not setting.large:
-            made, unknown = with_rounding(setting, made, w, needed=False)
+            made, more = with_rounding(setting, made, w, needed=False)
+            unknown = unknown or more
         else:
             made = [dataclasses.replace(c, granted=False) for c in made]
     return rule, list(zip(setting.problem.inputs, made, strict=True)), unknown

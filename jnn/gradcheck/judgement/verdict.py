@@ -53,11 +53,9 @@ def summary(verdict: str, leaves: Sequence[LeafEvidence], checks: Sequence[Check
         return f"{count} with the reference, element by element{more}"
     bad = [leaf for leaf in leaves if leaf.verdict == verdict]
     names = ", ".join(leaf.path + (f" ({leaf.pattern})" if leaf.pattern else "") for leaf in bad[:3])
-    which = [check.name for check in checks if check.outcome == verdict]
     if verdict == "fail":
-        return (f"wrong in {names}" if bad else "violated: " + ", ".join(which[:3])) + "".join(
-            f"; {hint}" for hint in hints
-        )
+        broken = "; ".join(f"{check.name}: {check.why}" for check in checks if check.outcome == verdict)
+        return "; ".join([f"wrong in {names}" if bad else f"violated: {broken}", *hints])
     if verdict == "kink":
         return f"at a kink in {names}" if bad else "at a kink: any value between the one-sided derivatives is as good"
     # What was seen in a leaf says more than which cotangents showed it; a check of its own kind says more than both.
@@ -65,7 +63,7 @@ def summary(verdict: str, leaves: Sequence[LeafEvidence], checks: Sequence[Check
     reasons = [c.why for c in undecided if c.name not in ELEMENTS]
     reasons += [leaf.note for leaf in bad if leaf.note and NOTHING not in leaf.note] + [c.why for c in undecided]
     because = f": {reasons[0]}" if reasons and reasons[0] else f": {NOTHING}" if bad else ""
-    return (f"undecided in {names}" if bad else "undecided: " + ", ".join(which[:3])) + because
+    return (f"undecided in {names}" if bad else "undecided: " + ", ".join(c.name for c in undecided[:3])) + because
 
 
 def snippet(problem: Problem, worst: Element | None, seed: int) -> str:

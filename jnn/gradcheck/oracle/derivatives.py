@@ -21,7 +21,7 @@ from jnn.gradcheck.oracle.float64 import Knobs, Oracle, Program
 from jnn.gradcheck.oracle.numbers import EPS64
 from jnn.gradcheck.oracle.numerical import Plan
 from jnn.gradcheck.oracle.problem import Problem
-from jnn.gradcheck.oracle.rewrite import silenced, without_rules
+from jnn.gradcheck.oracle.rewrite import evened, silenced, without_rules
 from jnn.gradcheck.oracle.sums import sums_coarsely
 
 Arrays = list[Any]
@@ -155,14 +155,18 @@ class Derivatives:
     # -- what it should be --------------------------------------------------------------------------------------------
 
     def _naive_pull(self, arrays: Arrays, w: Arrays, primal: Any = None) -> tuple[Arrays, Arrays]:
-        plain, problem = core.jaxpr_as_fun(self.primal if primal is None else primal), self.problem
+        plain, problem = core.jaxpr_as_fun(self._evened if primal is None else primal), self.problem
         y, back = jax.vjp(lambda *x: plain(*problem.merged(arrays, x)), *problem.differentiable(arrays))
         return list(y), list(back(list(w)))
 
     def _naive_push(self, arrays: Arrays, v: Arrays, primal: Any = None) -> tuple[Arrays, Arrays]:
-        plain, problem = core.jaxpr_as_fun(self.primal if primal is None else primal), self.problem
+        plain, problem = core.jaxpr_as_fun(self._evened if primal is None else primal), self.problem
         y, dy = jax.jvp(lambda *x: plain(*problem.merged(arrays, x)), problem.differentiable(arrays), list(v))
         return list(y), list(dy)
+
+    @functools.cached_property
+    def _evened(self) -> Any:
+        return evened(self.primal)
 
     @functools.cached_property
     def naive(self) -> Callable[..., tuple[Arrays, Arrays]]:
@@ -248,22 +252,27 @@ class Derivatives:
         """`rule64_push` with the rounding of a faithful evaluation simulated."""
         return self.promoted(self.push_jaxpr, rounded=self.coarsest, free=True)
 
-    def truth_of(self, *, own: bool = False, push: bool = False, turns: int = 0) -> Program:
+    def truth_of(self, *, own: bool = False, push: bool = False, many: bool = False, turns: int = 0) -> Program:
         """The primal's derivative in float64: (highs, cotangent or tangent, knobs) -> (outputs, derivatives).
 
         Args:
             own: decide in float64, not as the function itself did (for points beside the given one).
             push: tangents, not gradients.
+            many: as many tangents as a further, leading axis has, all in one evaluation.
             turns: further iterations of loops that only carry.
         """
         run, problem = Oracle(self.primal, own=own, turns=turns), self.problem
         vectors = self._vectors(self.primal) if own else []
 
         def derivative(lows: Arrays, high: Arrays, w64: Arrays, knobs: Knobs) -> tuple[Arrays, Arrays]:
+            ties = [] if own else run.ties(lows)
+
             def fun(*x: Any) -> Arrays:
-                return run(lows, problem.merged(high, x), knobs, vectors)
+                return run(lows, problem.merged(high, x), knobs, vectors, ties)
 
             x = problem.differentiable(high)
+            if many:
+                return fun(*x), jax.vmap(lambda *v: jax.jvp(fun, x, list(v))[1])(*w64)
             if push:
                 y, dy = jax.jvp(fun, x, w64)
                 return list(y), list(dy)
@@ -293,6 +302,11 @@ class Derivatives:
     def truth_push(self) -> Program:
         """The primal's tangents in float64, along the branch that the function took."""
         return self.truth_of(push=True)
+
+    @functools.cached_property
+    def truth_pushes(self) -> Program:
+        """`truth_push` of many tangents."""
+        return self.truth_of(push=True, many=True)
 
     @functools.cached_property
     def free_truth(self) -> Program:

@@ -28,6 +28,9 @@ COARSE = (4.0, tuple(2.0 ** -(1 + 2 * k) for k in range(8)))
 FINER = tuple(2.0 ** -(34 + 3 * k) for k in range(3))
 """Steps at which a staircase is flat, if only at these. The last is some thousand spacings of float64: what changes by
 less than rounding there has no slope to speak of (see `_on_stairs`)."""
+GAP = 1e-6
+"""So little, beside the values themselves, may those on either side of the point miss the one at the point: these are
+pieces of one function (an exact case and a series, say), and their slopes count."""
 BESIDE = (0.37, -0.53, 0.81, -0.92)
 """Where a staircase is looked at once more, in units of the largest step."""
 
@@ -37,6 +40,7 @@ class Slope:
     """A derivative `estimate ± bar`, its one-sided versions, and what it was made of.
 
     `stairs` is the largest step at which nothing changed, of a function that is piecewise constant; 0 otherwise.
+    `beside` is the steeper of the two secants to the ends of the largest step.
     """
 
     estimate: float
@@ -48,6 +52,7 @@ class Slope:
     steps: tuple[float, ...]
     central: tuple[float, ...]
     stairs: float = 0.0
+    beside: float = 0.0
 
     @property
     def kinked(self) -> bool:
@@ -57,8 +62,11 @@ class Slope:
         return bool(gap > 4 * (self.left_bar + self.right_bar) and gap > 1e-5 * size)
 
     def resolves(self, scale: float) -> bool:
-        """Whether the bar is small beside `scale` (or beside the estimate itself)."""
-        return bool(np.isfinite(self.bar) and self.bar <= 1e-2 * max(abs(self.estimate), scale))
+        """Whether the bar is small beside `scale` (or beside the estimate itself; where that vanishes, as of x⁴ at 0,
+        tiny beside the slope close by).
+        """
+        small = self.bar <= 1e-2 * max(abs(self.estimate), scale) or self.bar <= 1e-6 * self.beside
+        return bool(np.isfinite(self.bar) and small)
 
     def agrees(self, value: float) -> bool:
         """Whether a derivative lies within the bar."""
@@ -76,6 +84,7 @@ class Slope:
         return Slope(
             self.estimate * factor, self.bar * size, self.left * factor, self.left_bar * size, self.right * factor,
             self.right_bar * size, self.steps, tuple(c * factor for c in self.central), self.stairs,
+            self.beside * size,
         )  # fmt: skip
 
 
@@ -92,7 +101,8 @@ def slope(outputs: Outputs, weights: np.ndarray, eps: float) -> Slope:
     """
     here = outputs(0.0)
     active = weights != 0
-    noise = 4 * eps * _total(lambda at: np.abs(weights[at] * here[at]), active)
+    size = _total(lambda at: np.abs(weights[at] * here[at]), active)
+    noise = 4 * eps * size
     if eps > EPS64:
         # Outputs that are rounded one by one: their errors are independent, and add up like a random walk.
         squares = _total(lambda at: (weights[at] * here[at]) ** 2, active)
@@ -102,13 +112,13 @@ def slope(outputs: Outputs, weights: np.ndarray, eps: float) -> Slope:
         there = outputs(step)
         return np.array([_total(lambda at: weights[at] * (there[at] - here[at]), active)])
 
-    return slopes(change, np.array([noise]), *_steps(eps)).at(0)
+    return slopes(change, np.array([noise]), np.array([size]), *_steps(eps)).at(0)
 
 
 def elementwise(outputs: Outputs, eps: float) -> "Slopes":
     """d/ds outputs(s) at s = 0, element by element."""
     here = outputs(0.0)
-    return slopes(lambda step: outputs(step) - here, 4 * eps * np.abs(here), *_steps(eps))
+    return slopes(lambda step: outputs(step) - here, 4 * eps * np.abs(here), np.abs(here), *_steps(eps))
 
 
 def _steps(eps: float) -> tuple[float, tuple[float, ...]]:
@@ -127,6 +137,7 @@ class Slopes:
     right_bar: np.ndarray
     central: np.ndarray
     stairs: np.ndarray
+    beside: np.ndarray
     steps: tuple[float, ...]
 
     def at(self, k: int) -> Slope:
@@ -135,11 +146,19 @@ class Slopes:
             float(v[k]) for v in (self.estimate, self.bar, self.left, self.left_bar, self.right, self.right_bar)
         )
         central = tuple(float(c) for c in self.central[:, k])
-        return Slope(estimate, bar, left, left_bar, right, right_bar, self.steps, central, float(self.stairs[k]))
+        stairs, beside = float(self.stairs[k]), float(self.beside[k])
+        return Slope(estimate, bar, left, left_bar, right, right_bar, self.steps, central, stairs, beside)
 
 
-def slopes(change: Outputs, noise: np.ndarray, ratio: float = RATIO, steps: tuple[float, ...] = STEPS) -> Slopes:
-    """The derivatives of values of which `change(step)` tells how they differ from those at 0, up to `noise`."""
+def slopes(
+    change: Outputs, noise: np.ndarray, size: np.ndarray, ratio: float = RATIO, steps: tuple[float, ...] = STEPS
+) -> Slopes:
+    """The derivatives of values of this size, of which `change(step)` tells how they differ from those at 0, up to
+    `noise`.
+    """
+    left, right = (_gap(change, side, noise, size) for side in (-1.0, 1.0))
+    if left.any() or right.any():
+        apart, change = change, lambda step: apart(step) - (left if step < 0 else right)
     rises, falls = [], []
     for h in steps:
         rises.append(change(h))
@@ -151,6 +170,16 @@ def slopes(change: Outputs, noise: np.ndarray, ratio: float = RATIO, steps: tupl
         if not np.any(change(FINER[-1]) == change(FINER[-2])):
             return found
         return _on_stairs(change, noise, rise, fall, found, ratio)
+
+
+def _gap(change: Outputs, side: float, noise: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """By how much the values on one side miss the one at the point."""
+    with np.errstate(all="ignore"):
+        near = np.stack([change(side * f) for f in FINER])
+        size_of_gap = np.abs(near[-1])
+        real = (np.ptp(near, axis=0) <= 0.1 * size_of_gap) & (size_of_gap > 4 * noise) & (size_of_gap <= GAP * size)
+        ratio = FINER[-2] / FINER[-1]
+        return np.where(real, (ratio * near[-1] - near[-2]) / (ratio - 1), 0.0)
 
 
 def _noise(change: Outputs) -> np.ndarray:
@@ -197,7 +226,7 @@ def _on_stairs(
         name: np.where(stairs, getattr(coarse, name), getattr(found, name))
         for name in ("estimate", "bar", "left", "left_bar", "right", "right_bar")
     }
-    return Slopes(**chosen, central=central, stairs=np.where(stairs, widest, 0.0), steps=found.steps)
+    return dataclasses.replace(found, **chosen, central=central, stairs=np.where(stairs, widest, 0.0))
 
 
 def _extrapolated_all(
@@ -210,7 +239,10 @@ def _extrapolated_all(
     estimate, bar = _extrapolated(central, bars, ratio**2)
     left_value, left_bar = _extrapolated(*_once(left, bars, ratio), ratio**2)
     right_value, right_bar = _extrapolated(*_once(right, bars, ratio), ratio**2)
-    return Slopes(estimate, bar, left_value, left_bar, right_value, right_bar, central, np.zeros(estimate.shape), steps)
+    beside = np.nan_to_num(np.maximum(np.abs(right[0]), np.abs(left[0])), nan=0.0, posinf=0.0)
+    return Slopes(
+        estimate, bar, left_value, left_bar, right_value, right_bar, central, np.zeros(estimate.shape), beside, steps
+    )
 
 
 def _total(terms: Callable[[slice], Any], active: np.ndarray) -> float:

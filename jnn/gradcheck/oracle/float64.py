@@ -120,6 +120,10 @@ class Promotion:
         # Vectors whose sign is a matter of convention, in the order in which they are met outside of loops: those that
         # were found along the branch that was taken, or (with `own`) those whose signs are to be kept.
         self.vectors: list[Any] = []
+        # Where numbers of which one is chosen are equal in float64, too, in the order in which they are met outside of
+        # loops: found at the point itself, for evaluations beside it.
+        self.ties: list[Any] = []
+        self.finds_ties = False
         self._inside = 0
         self._repeats = 1.0
         self.opaque: dict[str, None] = {}
@@ -243,13 +247,15 @@ class Promotion:
         """What one of `CHOICES` returns, chosen as the function itself did, on the low side.
 
         Numbers that only rounding made equal leave the choice open: the mean of them stands for it (a bound of clamp),
-        and under variations one or the other. Where they are equal in float64 too, the derivative is JAX's.
+        and under variations one or the other. Where they are equal in float64 too, each has its half of the derivative:
+        also where a variation makes them differ.
         """
         name, shape = eqn.primitive.name, eqn.outvars[0].aval.shape
         if not name.startswith("reduce"):  # scalars are broadcast by these
             low, high = ([jnp.broadcast_to(v, shape) for v in side] for side in (low, high))
         if name == "abs":
-            return self._first((low[0], -low[0]), (high[0], -high[0]), lax.abs(high[0]))
+            tied = lax.select(high[0] == 0, 0.0 * high[0], lax.abs(high[0]))  # even, whatever JAX says at 0
+            return self._first((low[0], -low[0]), (high[0], -high[0]), tied, 0.0 * high[0])
         if name in ("max", "min"):
             # At a tie JAX gives each half of the derivative.
             return self._first(low if name == "max" else low[::-1], high, 0.5 * (high[0] + high[1]))
@@ -261,23 +267,32 @@ class Promotion:
         these = low[0] == lax.expand_dims(out, axes)
         count = lax.reduce_sum(lax.convert_element_type(these, jnp.float64), axes)
         mean = lax.reduce_sum(lax.select(these, high[0], jnp.zeros_like(high[0])), axes) / count
-        if self.knobs is None:
+        if self.knobs is None and not self.finds_ties:
             return mean
         top = lax.reduce_max(lax.select(these, high[0], jnp.full_like(high[0], -jnp.inf)), axes)
         bottom = lax.reduce_min(lax.select(these, high[0], jnp.full_like(high[0], jnp.inf)), axes)
         return self._open(mean, top, bottom)
 
-    def _first(self, low: Sequence[Any], high: Sequence[Any], tied: Any) -> Any:
-        """The first of two numbers where `low` falls, the second where it rises."""
+    def _first(self, low: Sequence[Any], high: Sequence[Any], tied: Any, exact: Any = None) -> Any:
+        """The first of two numbers where `low` falls, the second where it rises; `exact` where they are really equal
+        (`tied`, unless given).
+        """
         one, two = high
-        if self.knobs is not None:
-            tied = self._open(tied, one, two)
+        if self.knobs is not None or self.finds_ties:
+            tied = self._open(tied, one, two, exact)
         return lax.select(low[0] > low[1], one, lax.select(low[0] < low[1], two, tied))
 
-    def _open(self, tied: Any, one: Any, two: Any) -> Any:
+    def _open(self, tied: Any, one: Any, two: Any, exact: Any = None) -> Any:
         """What stands for a choice between two numbers that rounding made equal, under the phase of the knobs."""
+        if self.knobs is None:
+            if not self._inside:
+                self.ties.append(one == two)
+            return tied
         odd = jnp.broadcast_to(self._phase % 2 == 1, one.shape)
-        return lax.select((self._phase == 0) | (one == two), tied, lax.select(odd, one, two))
+        open_ = lax.select((self._phase == 0) | (one == two), tied, lax.select(odd, one, two))
+        if self._inside or not self.ties:
+            return open_
+        return lax.select(self.ties.pop(0), tied if exact is None else exact, open_)
 
     def _with_signs(self, name: str, low: list[Any], high: list[Any]) -> list[Any]:
         if not self.own:
@@ -434,16 +449,20 @@ class Promotion:
 
         def running(state: list[Dual]) -> Any:
             outer, self._free = self._free, False  # rounding that is simulated might keep it from ever ending
+            self._inside += 1
             try:
                 return going([*duals[:n_cond], *state])[0].low
             finally:
                 self._free = outer
+                self._inside -= 1
 
+        # Once it has ended, its own condition is not asked any more: of one that counts to a number by `!=` it would
+        # never end again.
         def unfinished(state: tuple[Any, list[Dual]]) -> Any:
-            return jnp.any(running(state[1])) | (state[0] < extra)
+            return ((state[0] == 0) & jnp.any(running(state[1]))) | (state[0] < extra)
 
         def iterate(state: tuple[Any, list[Dual]]) -> tuple[Any, list[Dual]]:
-            done = ~jnp.any(running(state[1]))
+            done = (state[0] > 0) | ~jnp.any(running(state[1]))
             out = body([*duals[n_cond : n_cond + n_body], *state[1]])
             new, tree = jax.tree.flatten(list(map(self._carried, out, dtypes)))
             new = advanced(running(state[1]) | done, new, jax.tree.leaves(state[1]))
@@ -589,6 +608,20 @@ class Oracle:
         self._options = {"rounded": rounded, "turns": turns, "free": free}
         self.opaque: tuple[str, ...] = ()
 
+    def ties(self, lows: Sequence[Any]) -> list[Any]:
+        """Where numbers of which one is chosen are equal in float64, too, at the point itself (traceable)."""
+        if not any(e.primitive.name in CHOICES for e in jaxprs.all_equations(self._inner)):
+            return []
+        promotion = Promotion()
+        promotion.finds_ties = True
+        floating = [jaxprs.is_inexact(jax.typeof(lo).dtype) for lo in lows]
+        args = [
+            Dual(lo, lax.convert_element_type(lo, wide(jax.typeof(lo).dtype)) if f else None)
+            for lo, f in zip(lows, floating, strict=True)
+        ]
+        promotion.evaluate(self._inner, self._consts, args)
+        return promotion.ties
+
     def vectors(self, lows: Sequence[Any], highs: Sequence[Any]) -> list[Any]:
         """The vectors of decompositions whose sign is a matter of convention, as the function has them."""
         promotion = Promotion()
@@ -597,12 +630,19 @@ class Oracle:
         return promotion.vectors
 
     def __call__(
-        self, lows: Sequence[Any], highs: Sequence[Any], knobs: Knobs | None = None, vectors: Sequence[Any] = ()
+        self,
+        lows: Sequence[Any],
+        highs: Sequence[Any],
+        knobs: Knobs | None = None,
+        vectors: Sequence[Any] = (),
+        ties: Sequence[Any] = (),
     ) -> list[Any]:
-        """The outputs, traceable and differentiable with respect to `highs`; `vectors` are those of `vectors()`."""
+        """The outputs, traceable and differentiable with respect to `highs`; `vectors` and `ties` are those of the
+        methods so named.
+        """
         own = self._own
         promotion = Promotion(own=own, knobs=knobs, **self._options)
-        promotion.vectors = list(vectors)
+        promotion.vectors, promotion.ties = list(vectors), list(ties)
         args = [
             Dual(lo, None) if hi is None else Dual(None if own else lo, hi) for lo, hi in zip(lows, highs, strict=True)
         ]

@@ -22,6 +22,8 @@ VARIATIONS = 3
 FURTHER, INSIDE = (1, 20, 400), (-1, -20)
 """Iterations beyond the end of a while loop, to see whether it converges; the same of loops inside a loop."""
 LARGEST_JACOBIAN = 1024
+TOGETHER = 100_000
+"""Numbers in and out of the columns of a Jacobian that are evaluated together."""
 KEPT = 20_000
 """Outputs of so many numbers are kept for each step of a line; larger ones are computed again for each cotangent."""
 
@@ -114,19 +116,42 @@ class Forward(Columns):
     def __init__(self, derivatives: Derivatives, seed: int) -> None:
         super().__init__(derivatives, seed)
         self._jacobians: dict[Any, tuple[list[np.ndarray], list[list[np.ndarray]]]] = {}
-        self._jacobian(0, 0)
+        self._batched = True
+        try:
+            self._jacobian(0, 0)
+        except Exception:  # a primitive without a batching rule
+            self._batched = False
+            self._jacobian(0, 0)
 
     def _jacobian(self, k: int, extra: int) -> tuple[list[np.ndarray], list[list[np.ndarray]]]:
         if (k, extra) not in self._jacobians:
             high, knobs = variation(self._derivatives, self._seed, k)
             knobs = Knobs(knobs.phase, np.int32(extra))
-            y, columns = [], []
-            for _, v in self.tangents():
-                y, dy = self._derivatives.truth_push(high, v, knobs)
-                columns.append([np.asarray(d) for d in dy])
+            y, columns = self._together(high, knobs) if self._batched else self._in_turn(high, knobs)
             self._jacobians[k, extra] = [reals(o).ravel() for o in y], columns
             del high
         return self._jacobians[k, extra]
+
+    def _together(self, high: list[Any], knobs: Knobs) -> tuple[list[Any], list[list[np.ndarray]]]:
+        """The columns in one evaluation, which takes as many equations as one of them (or in a few such)."""
+        tangents = [v for _, v in self.tangents()]
+        count = len(tangents)
+        most = max(1, min(count, TOGETHER // (self.total + sum(o.size for o in self._outputs))))
+        y, columns = [], []
+        for start in range(0, count, most):
+            some = tangents[start : start + most]
+            some += some[:1] * (most - len(some))  # always as many, for one program
+            stacked = [np.stack(leaf) for leaf in zip(*some, strict=True)]
+            y, dy = self._derivatives.truth_pushes(high, stacked, knobs)
+            columns += [[np.asarray(d[i]) for d in dy] for i in range(min(most, count - start))]
+        return y, columns
+
+    def _in_turn(self, high: list[Any], knobs: Knobs) -> tuple[list[Any], list[list[np.ndarray]]]:
+        y, columns = [], []
+        for _, v in self.tangents():
+            y, dy = self._derivatives.truth_push(high, v, knobs)
+            columns.append([np.asarray(d) for d in dy])
+        return y, columns
 
     def gradients(self, w: Sequence[Any], k: int = 0, extra: int = 0) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """(flat outputs, flat gradients) for a cotangent, under the k-th variation."""
@@ -157,7 +182,7 @@ class Forward(Columns):
     @property
     def opaque(self) -> tuple[str, ...]:
         """The primitives that could not be evaluated in float64."""
-        return self._derivatives.truth_push.opaque
+        return (self._derivatives.truth_pushes if self._batched else self._derivatives.truth_push).opaque
 
 
 class Differences(Columns):
@@ -214,10 +239,10 @@ def choose(derivatives: Derivatives, seed: int, w: Sequence[Any]) -> tuple[Any, 
 
 
 def typical(array: np.ndarray) -> np.ndarray:
-    """The magnitude of each element, the leaf's typical one where it is zero (one, where all are)."""
+    """The magnitude of each element, the leaf's typical one where it is zero or infinite (one, where all are)."""
     size = np.abs(array)
-    present = size[(size > 0) & np.isfinite(size)]
-    return np.where(size > 0, size, np.median(present) if present.size else 1.0)
+    known = (size > 0) & np.isfinite(size)
+    return np.where(known, size, np.median(size[known]) if known.any() else 1.0)
 
 
 class Line:

@@ -23,8 +23,8 @@ from jnn.gradcheck.oracle import jaxprs
 class Rewriting:
     """One rewriting: collects what was removed and what could not be."""
 
-    def __init__(self, *, detach: bool = False, rules: bool = True) -> None:
-        self._detach, self._rules = detach, rules
+    def __init__(self, *, detach: bool = False, rules: bool = True, even: bool = False) -> None:
+        self._detach, self._rules, self._even = detach, rules, even
         self._site = "the function itself"
         self.removed: dict[str, None] = {}
         self.kept: dict[str, None] = {}
@@ -62,6 +62,8 @@ class Rewriting:
         if name == "stop_gradient" and not self._detach:
             self.removed[f"stop_gradient at {self._site}"] = None
             return values
+        if name == "abs" and self._even and jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.floating):
+            return [lax.sign(values[0]) * values[0]]
         if name in jaxprs.INLINE:
             return self.closed(jaxprs.body(eqn))(*values)
         if name == "custom_linear_solve" and self._rules:
@@ -193,6 +195,17 @@ def without_rules(jaxpr: Any, *, detach: bool = False) -> tuple[Any, tuple[str, 
     return rewritten, tuple(rewriting.removed), tuple(rewriting.kept)
 
 
+def evened(jaxpr: Any) -> Any:
+    """The closed jaxpr with |x| written as an even function, whose derivative at 0 is 0.
+
+    JAX's is 1 there, which is one of the values at a kink, but cancels no kink of another term: that of
+    max(x, 0) + log(1 + exp(−|x|)), say, whose halves meet smoothly.
+    """
+    if not any(e.primitive.name == "abs" for e in jaxprs.all_equations(jaxpr)):
+        return jaxpr
+    return _traced(Rewriting(detach=True, rules=False, even=True), jaxpr)
+
+
 REWRITTEN = {*jaxprs.RULES, *jaxprs.SILENT, *jaxprs.INLINE, "stop_gradient", "custom_linear_solve", "custom_vmap_call"}
 REWRITTEN |= {"io_callback", "shard_map", "pallas_call"}
 
@@ -200,6 +213,10 @@ REWRITTEN |= {"io_callback", "shard_map", "pallas_call"}
 def _rewritten(rewriting: Rewriting, jaxpr: Any) -> Any:
     if not any(e.primitive.name in REWRITTEN or jaxprs.is_foreign(e) for e in jaxprs.all_equations(jaxpr)):
         return jaxpr
+    return _traced(rewriting, jaxpr)
+
+
+def _traced(rewriting: Rewriting, jaxpr: Any) -> Any:
     inner, consts = jaxprs.opened(jaxpr)
     shapes = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in inner.invars]
     return jax.make_jaxpr(lambda *args: rewriting.evaluate(inner, consts, *args))(*shapes)

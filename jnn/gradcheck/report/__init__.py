@@ -42,6 +42,11 @@ class Element:
     probe: str
     of_largest: bool = False
 
+    @property
+    def wrong(self) -> bool:
+        """Whether it is off by more than it may be: a leaf may fail by what no single element shows."""
+        return not self.error_ulps <= self.allowed_ulps
+
     def __str__(self) -> str:
         where = self.path + ("[" + ", ".join(map(str, self.index)) + "]" if self.index else "")
         unit = "ulps" + " of the leaf's largest" * self.of_largest
@@ -249,8 +254,8 @@ def _lines(report: Report) -> list[str]:
         rows = [("leaf", "shape", "dtype", "verdict", "wrong", "max ulps", "median", "would notice", "pattern")]
         rows += [_row(leaf) for leaf in report.leaves]
         lines += ["", *_table(rows)]
-        shown = [leaf for leaf in report.leaves if leaf.worst is not None and leaf.verdict != "pass"]
-        lines += [f"    {leaf.worst}" for leaf in shown]
+        bad = [leaf for leaf in report.leaves if leaf.verdict != "pass"]
+        lines += [f"    {leaf.worst}" for leaf in bad if leaf.worst is not None and leaf.worst.wrong]
         lines += [f"    {leaf.path}: {leaf.note}" for leaf in report.leaves if leaf.note]
     if report.checks:
         lines += [

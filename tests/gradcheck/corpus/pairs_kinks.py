@@ -254,6 +254,19 @@ def conserved_rule(both):
     return pull
 
 
+def larger_smoothly(x, y):
+    """log(eˣ + eʸ), whose pieces have kinks that cancel where x = y."""
+    return jnp.maximum(x, y) + jnp.log1p(jnp.exp(-jnp.abs(x - y)))
+
+
+def larger_smoothly_rule(at_tie):
+    def pull(g, x, y):
+        p = jnp.where(x == y, at_tie, jax.nn.sigmoid(x - y))
+        return g * p, g * (1 - p)
+
+    return pull
+
+
 # fmt: off
 CASES = [
     kink("maximum_ties_whole", jnp.max, ties(part), ties(one), at(1.0, 3.0, 3.0, 0.5),
@@ -286,6 +299,18 @@ CASES = [
          "have no share; together they must have one"),
     kink("range_ties", margins, range_rule(part), range_rule(one), at(2.0, -1.0, 2.0, -1.0),
          "two tied maxima and two tied minima"),
+    pair("logaddexp_tie_away_from_zero", FAMILY, lambda x: larger_smoothly(x - 1.5, 0.0),
+         lambda g, x: (larger_smoothly_rule(0.5)(g, x - 1.5, 0.0)[0],),
+         lambda g, x: (larger_smoothly_rule(0.0)(g, x - 1.5, 0.0)[0],), at(1.5, 0.7), "0 where two terms are equal, "
+         "though not of equal numbers: autodiff of the pieces is no judge there, and an ulp makes another branch",
+         self_test=None),
+    pair("logaddexp_tie_of_leaves", FAMILY, lambda x, s: larger_smoothly(2 * jnp.log(x), 2 * jnp.log(s)),
+         lambda g, x, s: tuple(2 * v / a for v, a in zip(larger_smoothly_rule(0.5)(g, 2 * jnp.log(x), 2 * jnp.log(s)),
+                                                         (x, s), strict=True)),
+         lambda g, x, s: tuple(2 * v / a for v, a in zip(larger_smoothly_rule(1.0)(g, 2 * jnp.log(x), 2 * jnp.log(s)),
+                                                         (x, s), strict=True)),
+         lambda: (array(1.3, 0.7), array(1.3, 0.4)), "all of it to one of two equal terms, where the function is "
+         "smooth", self_test=None),
     pair("softmax_shift_dropped", INVARIANT, shifted_softmax, shifted_rule(1.0), shifted_rule(0.0),
          lambda: (normal(1300, 6, 4), f32(0.3)), "a shift that softmax cannot see: its gradient is 0, and not Σ p g"),
     pair("key_bias_dropped", INVARIANT, key_bias, key_bias_rule(1.0), key_bias_rule(0.0),

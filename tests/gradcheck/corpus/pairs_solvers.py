@@ -340,6 +340,18 @@ def equilibrium_rule(transposed):
 # Decompositions.
 
 
+def equilibrium_adjoint(turns):
+    """The adjoint system by so many rounds of its own."""
+
+    def pull(g, w, x):
+        z = equilibrium(w, x)
+        d = 1 - z**2
+        u = lax.fori_loop(0, turns, lambda _, u: d * (w.T @ u) + d * g, d * g)
+        return jnp.outer(u, z), u
+
+    return pull
+
+
 def vectors(a):
     return jnp.linalg.eigh(0.5 * (a + a.T))
 
@@ -475,6 +487,9 @@ CASES = [
          lambda: (uniform(1204, 4, 4),), "the plan transposed: square costs hide it", self_test=2e3),
     pair("equilibrium_transposed", IMPLICIT, equilibrium, equilibrium_rule(True), equilibrium_rule(False),
          lambda: (normal(1205, 3, 3, scale=0.4), normal(1206, 3)), "(I − DW) for its transpose", self_test=1e4),
+    pair("equilibrium_adjoint_cut_short", IMPLICIT, equilibrium, equilibrium_adjoint(60), equilibrium_adjoint(3),
+         lambda: (normal(1212, 3, 3, scale=0.4), normal(1213, 3)), "three rounds for the adjoint system: the loop of "
+         "the rule has not converged, that of the primal has", self_test=1e3),
     pair("kepler_unrolled_slope", IMPLICIT, kepler, kepler_rule(kepler, jnp.sin), kepler_rule(kepler, lambda x: x),
          lambda: (array(0.4, 1.2), f32(0.6)), "E for sin E: nearly right for small angles"),
     pair("projector_gaps", GAUGE, projector, projector_rule(True), projector_rule(False),
