@@ -92,7 +92,7 @@ def told(result: dict[str, Any]) -> str:
 def conclude(results: Sequence[dict[str, Any]]) -> int:
     """Print what survived, and the share that did not."""
     survived = [r for r in results if r["how"] == "survived"]
-    reasons = {number: excused(r["module"], r["where"], r["what"]) for number, r in enumerate(survived)}
+    reasons = {number: excused(r["module"], r["where"], r["what"], r["number"]) for number, r in enumerate(survived)}
     harmless = [f"no fault: {told(survived[number])}: {reason}" for number, reason in reasons.items() if reason]
     missed = [told(survived[number]) for number, reason in reasons.items() if not reason]
     for line in (*harmless, *missed):

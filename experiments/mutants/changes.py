@@ -160,15 +160,33 @@ def parts(node: ast.AST) -> Iterator[ast.AST]:
             yield from ast.iter_child_nodes(node)
 
 
-def sites(node: ast.AST, where: str) -> Iterator[tuple[str, str, ast.AST, ast.AST]]:
+def signless(node: ast.AST) -> ast.AST | None:
+    """What is squared here, or has its sign taken away: its own is of no matter."""
+    match node:
+        case ast.Call(args=[argument]) if name_of(node) in ("square", "abs"):
+            return argument
+        case ast.BinOp(argument, ast.Pow(), ast.Constant(2)):
+            return argument
+    return None
+
+
+def turned(old: ast.AST, new: ast.AST) -> bool:
+    """Whether it is the old one with another sign."""
+    if isinstance(old, ast.UnaryOp):
+        return isinstance(old.op, ast.USub) and new is old.operand
+    return isinstance(old, ast.BinOp) and isinstance(new, ast.BinOp) and new.left is old.right
+
+
+def sites(node: ast.AST, where: str, without_sign: bool = False) -> Iterator[tuple[str, str, ast.AST, ast.AST]]:
     """Every (function, kind, node, what it becomes) in a node."""
     if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
         where = f"{where}.{node.name}".lstrip(".")
     alias = not where and isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr)  # of types
     for kind, new in () if alias else of_node(node):
-        yield where, kind, node, new
+        if not (without_sign and turned(node, new)):
+            yield where, kind, node, new
     for part in parts(node):
-        yield from sites(part, where)
+        yield from sites(part, where, part is signless(node))
 
 
 Made = tuple[Mutant, Callable[[], str]]

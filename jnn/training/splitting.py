@@ -70,8 +70,7 @@ def split_places(
     if classes is None:
         out = place < held_out
     else:
-        number = jnp.where(line < size, jnp.asarray(classes)[line], 0)
-        line = line[jnp.lexsort((place, number, place >= count))]
+        line = line[jnp.lexsort((place, jnp.asarray(classes)[line], place >= count))]
         start = jax.random.bits(jax.random.fold_in(key, 1)) % jnp.asarray(count, np.uint32)
         rest = (_times_modulo(place, held_out, count) + start.astype(int)) % count
         out = rest + held_out >= count

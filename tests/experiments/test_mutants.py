@@ -43,6 +43,14 @@ def test_the_mutants_of_a_module(module: Path) -> None:
         assert "if b < 0" in text  # nor what guards an error
 
 
+def test_what_is_squared_keeps_its_sign(tmp_path: Path) -> None:
+    (tmp_path / "module.py").write_text("def f(a, b):\n    return abs(a - b) * (b - a) ** 2 * (a - b) ** 3 * abs(-a)\n")
+    signs = {mutant.what for mutant, _ in mutants(tmp_path / "module.py", "module.py") if mutant.kind == "sign"}
+    assert signs == {"a - b → a + b", "a - b → b - a", "b - a → b + a"}
+    reversed_at = [mutant.number for mutant, _ in mutants(tmp_path / "module.py", "") if mutant.what == "a - b → b - a"]
+    assert reversed_at == [1]
+
+
 def test_a_planted_fault_has_to_be_there(module: Path) -> None:
     ((mutant, text),) = planted(module, "module.py", [("-b * LIMIT", "-LIMIT")])
     assert mutant.line == 8
@@ -54,7 +62,11 @@ def test_a_planted_fault_has_to_be_there(module: Path) -> None:
 def test_all_modules_have_mutants_and_what_is_excused_is_one_of_them() -> None:
     found = [mutant for mutant, _ in command.every()]
     assert {mutant.module for mutant in found} == set(TESTS)
-    known = {(mutant.module, mutant.where, what) for mutant in found for what in (mutant.what, "*")}
+    known = {
+        (mutant.module, mutant.where, what)
+        for mutant in found
+        for what in (mutant.what, "*", f"{mutant.what} #{mutant.number}")
+    }
     assert set(EQUIVALENT) <= known
     for tests in TESTS.values():
         assert all((ROOT / path).exists() for path in tests.split())

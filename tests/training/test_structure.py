@@ -43,6 +43,7 @@ def test_sizes_are_at_least_as_large_and_few_an_octave(steps) -> None:
         power = 0 if n < 3 else (n - 1).bit_length() - 1
         step = max(1, 2 ** (power - steps))
         assert rounded_up(n, steps) == -(-n // step) * step
+    assert rounded_up(0, steps) == 1
     assert [rounded_up(n, steps, 16) for n in (1, 16)] == [16, 16]
     assert rounded_up(10) == rounded_up(10, COARSE, 1)
     assert rounded_up(100) == 104  # by eighths
