@@ -26,8 +26,8 @@ from experiments.mutants.selections import PLANTED, TESTS, excused
 
 PACKAGE = running.ROOT / "jnn"
 ASKED = 0.95
-SECONDS = 300.0
-"""After so many the tests do not end: the longest of them take a fifth."""
+SECONDS = 600.0
+"""After so many the tests do not end: the longest of them take a third, beside much else."""
 HOW = {"passed": "survived", "failed": "killed", "hung": "hung"}
 
 

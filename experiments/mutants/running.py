@@ -87,7 +87,10 @@ class Child:
 
 
 class NearestFirst:
-    """A plugin of pytest: first the tests that have killed mutants of the module, then those that name the function."""
+    """A plugin of pytest: first files with tests that have killed mutants of the module, then as the files were given.
+
+    Within a file, likewise, and then the tests that name the function.
+    """
 
     def __init__(self, where: str, killers: Collection[str]) -> None:
         self.words = [word.strip("_").lower() for word in where.split(".") if word.strip("_")]
@@ -97,11 +100,9 @@ class NearestFirst:
         """Sort; as they were, else. And run-time type checks off: it is values that are to tell, and sooner."""
         jaxtyping.config.update("jaxtyping_disable", True)
         rank = {item: self._named(item) for item in items}
-        of_file = {item.path: 0 for item in items}
-        for item in items:
-            of_file[item.path] = max(of_file[item.path], rank[item])
-        place = {path: number for number, path in enumerate(of_file)}
-        items.sort(key=lambda item: (-of_file[item.path], place[item.path], -rank[item]))
+        kills = {item.path for item in items if item.nodeid in self.killers}
+        place = {path: number for number, path in enumerate(dict.fromkeys(item.path for item in items))}
+        items.sort(key=lambda item: (item.path not in kills, place[item.path], -rank[item]))
 
     def _named(self, item: Any) -> int:
         text = (item.name + inspect.getsource(item.function)).lower()

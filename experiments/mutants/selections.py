@@ -327,7 +327,6 @@ NO_FAULTS: dict[str, list[tuple[str, str, str]]] = {
             "a[None, :] - nodes[:, None] * jnp.sqrt(spread)[None, :]",
         ),
         ("laplace.py", "sampling_covariance", "hessian.T → hessian"),
-        ("training/structure.py", "rounded_up", "count - 1 → 1 - count"),
     ],
     "written before it is read, or read with weight 0": [
         (

@@ -121,14 +121,14 @@ def _mixed(params: Params, linear: Linear, alpha: float, beta: float) -> Params:
 def _ridge(x: np.ndarray, y: np.ndarray, own: np.ndarray, out: np.ndarray) -> Linear:
     """Ridge regression of each member, with that penalty whose error on what the members hold out is the lowest.
 
-    A = (Xᵀ V X + λ)⁻¹ Xᵀ V Y = Q diag(s / (s² + λ)) Uᵀ V^½ Y,   V^½ X = U diag(s) Qᵀ,   X and Y centered
+    A = (Xᵀ V X + λ)⁻¹ Xᵀ V Y = Q diag(s / (s² + λ)) Uᵀ V^½ Y,   V^½ X = U diag(s) Qᵀ,   X centered
     """
     centers, found, errors = [], [], np.zeros(len(PENALTIES))
     for v, held_out in zip(own, out, strict=True):
         mean_x, mean_y, root = np.average(x, 0, v), np.average(y, 0, v), np.sqrt(v)[:, None]
         u, s, q = np.linalg.svd(root * (x - mean_x), full_matrices=False)
         # (penalties, d, K)
-        A = q.T @ ((s / (s**2 + PENALTIES[:, None]))[:, :, None] * (u.T @ (root * (y - mean_y))))
+        A = q.T @ ((s / (s**2 + PENALTIES[:, None]))[:, :, None] * (u.T @ (root * y)))
         away = (x[held_out > 0] - mean_x) @ A + mean_y - y[held_out > 0]
         errors += np.sum(held_out[held_out > 0][:, None] * away**2, axis=(1, 2))
         centers.append((mean_x, mean_y))

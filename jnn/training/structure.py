@@ -66,9 +66,9 @@ LEAST, LEAST_VALIDATED = 256, 16
 
 
 def rounded_up(count: int, steps: int = COARSE, least: int = 1) -> int:
-    """The smallest size that is at least `count`: a multiple of 2^-steps of the power of two below it."""
+    """The smallest size that is at least `count`: a multiple of 2^-steps of the power of two at or below it."""
     count = max(count, least)
-    step = 1 << max(0, (count - 1).bit_length() - 1 - steps)
+    step = 1 << max(0, count.bit_length() - 1 - steps)
     return -(-count // step) * step
 
 

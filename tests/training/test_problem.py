@@ -215,7 +215,11 @@ def test_parameters_are_of_the_examples_precision() -> None:
         checked_x = check_problem(network, Gaussian(), given, None, None).examples.x
         assert checked_x.dtype == expected
         kept = check_problem(network, Gaussian(), given, None, None, on_host=True).examples
-        assert (type(kept.x), kept.x.dtype, type(kept.y), kept.weights) == (np.ndarray, dtype, np.ndarray, None)
+        assert (type(kept.x), kept.x.dtype, type(kept.y)) == (np.ndarray, dtype, np.ndarray)
+        assert kept.weights is None
+        weighted = check_problem(network, Gaussian(), given._replace(weights=[1, 3]), None, None, on_host=True)
+        assert isinstance(weighted.examples.weights, np.ndarray)
+        assert weighted.examples.weights.tolist() == [1, 3]
     params = network.init(jax.random.key(0), dtype=jnp.float32)
     assert check_problem(network, Gaussian(), Examples(np.ones((2, 3)), y, None), None, params).dtype == np.float32
 
