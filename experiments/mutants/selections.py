@@ -43,7 +43,8 @@ TESTS = {
     "optimizers.py": f"{DEFAULTS} tests/test_optimizers.py tests/test_rprop.py {TRAINING}/test_levenberg_marquardt.py",
     "training/problem.py": f"{TRAINING}/test_problem.py {TRAINING}/test_stopping.py {FIT} {TRAINING}/test_fit_input.py",
     "training/program.py": f"{TRAINING}/test_program.py {FIT} {TRAINING}/test_stopping.py "
-    f"{TRAINING}/test_splitting.py {TRAINING}/test_levenberg_marquardt.py {ENSEMBLES}/test_fit.py",
+    f"{TRAINING}/test_splitting.py {TRAINING}/test_levenberg_marquardt.py {TRAINING}/test_dividing.py "
+    f"{ENSEMBLES}/test_fit.py",
     "training/result.py": f"{TRAINING}/test_result.py {FIT} {TRAINING}/test_stopping.py {ENSEMBLES}/test_fit.py",
     "training/observers.py": f"{TRAINING}/test_observers.py {TRAINING}/test_stopping.py {FIT}",
     "training/packing.py": f"{TRAINING}/test_packing.py",

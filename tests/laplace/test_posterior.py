@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import types
 import warnings
 
 import jax
@@ -18,6 +19,7 @@ from jnn import Model, curvature, laplace, likelihoods, persistence
 from jnn.model import MismatchError, mixture_quantiles
 from jnn.posterior import Full, Posterior, predictive
 from jnn.transforms import Standardize
+from tests import typechecker
 
 GAUSSIAN = likelihoods.Gaussian()
 NETWORK = jnn.mlp([2, 3, 2])
@@ -460,6 +462,25 @@ def test_minima_that_are_one_another_with_neurons_traded_are_counted(activation,
     assert laplace._log_count(network, params, posterior) == pytest.approx(np.log(len(list(found))))
     network, same = jnn.networks.as_dag(network, params)
     assert laplace._log_count(network, same, posterior) == 0
+
+
+@pytest.mark.parametrize(("share", "determined"), [(0.9, 0.0), (1.1, 0.0), (0.3, 0.6), (0.3, 0.8)])
+def test_neurons_are_twins_whose_trading_places_moves_less_than_a_deviation(share, determined):
+    """γ ‖Δw‖² + Δwᵀ G Δw ≤ σ², with both parts in shares of σ²: of twins, and of others with 2 · 2² minima."""
+    noise, apart = 0.5, 1.7
+    params = (
+        {"W": np.array([[1.0, 1.0]]), "b": np.array([0.3, 0.3 + apart])},
+        {"W": np.ones((2, 1)), "b": np.zeros(1)},
+    )
+    moved = 2 * apart**2
+    basis = types.SimpleNamespace(
+        coordinates=lambda swap: np.array([-2.0, 1.0]) if np.isclose(swap @ swap, moved) else pytest.fail("no swap"),
+        eigenvalues=np.array([determined * noise / 4, 0.0]),
+    )
+    posterior = types.SimpleNamespace(weight_decay=share * noise / moved, noise=noise, basis=basis)
+    with typechecker.off():
+        found = laplace._log_count(jnn.mlp([1, 2, 1]), params, posterior)
+    assert found == pytest.approx(0 if share + determined <= 1 else np.log(8))
 
 
 def test_rounds_end_when_every_decay_is_settled(key, monkeypatch):
