@@ -341,3 +341,11 @@ def nelder_mead() -> Shown:
 
     target = next(t for t in listed.TARGETS if t.name == "optimistix.minimise(NelderMead)")
     return minimum(target.fun, lambda y, a, b: listed.bowl(y, (a, b)), *target.inputs["normal"]())
+
+
+def transport() -> Shown:
+    """∂ plan₀₁ / ∂ x₀₁ where three of nine elements are 0: what is left to move is the one cycle of the other six."""
+    from experiments.gradcheck_upstream import in_jaxopt as listed
+
+    target = next(t for t in listed.TARGETS if t.name == "jaxopt.projection.projection_transport")
+    return jax.grad(lambda x: target.fun(x)[0, 1])(*target.inputs["normal"]())[0, 1], 1 / 6

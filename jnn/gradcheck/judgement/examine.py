@@ -97,7 +97,7 @@ def _modes(setting: Setting, backward: Reverse, ahead: Forward, settled: Finding
         why = describe(setting.reverse_error)
         if not ahead.works:
             why = f"JAX cannot differentiate the function: {why}"
-            why += "".join(f" Forward mode: {c.why}" for c in checks if c.name == forward.NAME)
+            why += "".join(f"; forward mode: {c.why}" for c in checks if c.name == forward.NAME)
         checks.insert(0, Check("reverse mode", "skipped" if ahead.works else "fail", why))
     elif backward.gradients:
         probes = ", ".join(p.name for p in setting.probes[:PROBES_NAMED])
