@@ -135,9 +135,10 @@ def deep(kind: str) -> dict[str, Model]:
         def make(seed: int, x: pd.DataFrame) -> Any:
             model = getattr(importlib.import_module("pytabkit"), f"{name}_{kind}")(random_state=seed)
             categories = make_column_selector(dtype_include="category")
+            others: Any = SimpleImputer(strategy="median")
             gaps = make_column_transformer(
                 (SimpleImputer(strategy="constant", fill_value="missing"), categories),
-                remainder=SimpleImputer(strategy="median"),
+                remainder=others,
                 verbose_feature_names_out=False,
             ).set_output(transform="pandas")
             return make_pipeline(gaps, model)
