@@ -98,7 +98,7 @@ class Activation:
 
 def _in_float32(f: Elementwise) -> Elementwise:
     """Compute `f` in float32 where the argument is narrower, and round the result once."""
-    return lambda a: f(a.astype(jnp.promote_types(a.dtype, jnp.float32))).astype(a.dtype)
+    return lambda a: f(a.astype(np.promote_types(a.dtype, np.float32))).astype(a.dtype)
 
 
 def _keeps_nan(f: Elementwise) -> Elementwise:

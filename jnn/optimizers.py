@@ -593,7 +593,7 @@ def _value(leaf: Any) -> Any:
 
 
 def _state_dtype(w: ArrayLike) -> Any:
-    return jnp.promote_types(jnp.result_type(w), jnp.float32)
+    return np.promote_types(jnp.result_type(w), np.float32)
 
 
 def _zeros(params: Weights) -> Weights:

@@ -52,7 +52,7 @@ def _examples(x: Any) -> tuple[Any, Any, float]:
     if not isinstance(x, jax.core.Tracer) and not bool(xp.all(xp.isfinite(x))):
         raise ValueError("x has NaN or infinite values; remove or impute them before fitting a transform")
     own = _floating(x)
-    wide = np.float64 if xp is np else jnp.promote_types(own, jnp.float32)
+    wide = np.float64 if xp is np else np.promote_types(own, np.float32)
     return xp, x.astype(wide), float(jnp.finfo(own).eps)
 
 

@@ -203,3 +203,16 @@ def test_a_hundred_fits_in_a_row_leave_memory_flat():
     run = subprocess.run([sys.executable, "-W", "ignore", "-c", HUNDRED_FITS], capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 0, run.stderr
     assert float(run.stdout) < 1.05
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_nothing_is_promoted_implicitly(dtype):
+    """Also where numbers are wider than those that must be wide enough, which JAX has no promotion for then."""
+    x, y = X.astype(dtype), Y.astype(dtype)
+    with jax.enable_x64(dtype == np.float64), jax.numpy_dtype_promotion("strict"):
+        fitted = jnn.fit(NETWORK, Gaussian(), x, y, key=KEY, epochs=2, validation=0.2, weight_decay=0.1)
+        assert fitted.params[0]["W"].dtype == dtype
+        with pytest.warns(laplace.NotConvergedWarning):
+            posterior = laplace.fit(NETWORK, Gaussian(), fitted.params, x, y, weight_decay=1.0)
+        assert np.isfinite(posterior.log_evidence)
+        assert jnn.transforms.Standardize.fit(jnp.asarray(x)).apply(jnp.asarray(x)).dtype == dtype

@@ -172,4 +172,4 @@ def diagonal(values: Float[Array, "*batch P"]) -> Float[Array, "*batch P P"]:
 
 def at_least_float32(a: Array) -> Array:
     """Return `a`, in float32 if it was narrower: uniform numbers of 8 or 11 bits would make poor samples."""
-    return a.astype(jnp.promote_types(a.dtype, jnp.float32))
+    return a.astype(np.promote_types(a.dtype, np.float32))

@@ -109,7 +109,7 @@ def draw_layers(
     # All layers' at once, which compiles faster.
     shapes, *others = zip(*layers, strict=True)
     sizes = [math.prod(shape) for shape in shapes]
-    wide = jnp.promote_types(dtype, jnp.float32)
+    wide = np.promote_types(dtype, np.float32)
     fan_in, gain = (
         jnp.concatenate([jnp.full(size, value, wide) for size, value in zip(sizes, values, strict=True)])
         for values in others

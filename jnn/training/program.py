@@ -311,7 +311,7 @@ def training_examples(program: Program, shared: Shared, member: Member, state: S
     """What to train on; batch learning reads all rows in every epoch, and so gathers them once."""
     x, y, weights = shared.examples
     weights = weights if member.weights is None else member.weights
-    wide = jnp.promote_types(program.dtype, jnp.float32)  # float16 has no numbers for the sizes of large data sets
+    wide = np.promote_types(program.dtype, np.float32)  # float16 has no numbers for the sizes of large data sets
     if state.rows is None:
         index, count, size = None, shared.count, len(x)
         v = weights
@@ -540,7 +540,7 @@ class Risk(NamedTuple):
 
 def validation_risk(program: Program, packed: Packing, params: Any, examples: Examples) -> Risk:
     """The risk on examples, or parts of them."""
-    wide = jnp.promote_types(program.dtype, jnp.float32)
+    wide = np.promote_types(program.dtype, np.float32)
     evaluate = objectives.objective(program.network, program.likelihood, reduction="sum")
     tree = packed.unpack(params)
 

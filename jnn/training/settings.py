@@ -179,7 +179,7 @@ def _with_curvature(given: Mapping[str, Any], settings: Mapping[str, Any], netwo
 
 def numbers(settings: Mapping[str, Any], dtype: Any) -> tuple[Any, Any, Any, Any]:
     """Optimizer, rules, initializer and weight decay with arrays of at least float32 for numbers."""
-    wide, decay = jnp.promote_types(dtype, jnp.float32), settings["weight_decay"]
+    wide, decay = np.promote_types(dtype, np.float32), settings["weight_decay"]
     if isinstance(decay, jax.core.Tracer):
         decay = decay.astype(dtype)
     else:

@@ -159,7 +159,7 @@ class Run:
         count, weights = int(shared.count) if rows is None else len(rows), source.examples.weights
         if weights is not None and rows is not None:
             weights = weights[rows]
-        wide = jnp.promote_types(program.dtype, jnp.float32)
+        wide = np.promote_types(program.dtype, np.float32)
         total = jnp.asarray(count if weights is None else weights.sum(dtype=np.float64), wide)
         if program.division is not None:
             total = program.division.everywhere(total)

@@ -119,6 +119,28 @@ def test_large_sets_are_drawn_from_and_rare_classes_left_out(monkeypatch) -> Non
     assert 5 not in x.to_numpy()
 
 
+@pytest.mark.parametrize("model", ["RealMLP_TD", "TabM_D"])
+def test_deep_rivals_are_given_categories_and_no_gaps(monkeypatch, model) -> None:
+    seen = []
+
+    class Given:
+        def __init__(self, random_state: int):
+            seen.append(random_state)
+
+        def fit(self, x, y):
+            seen.append(x)
+            return self
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: types.SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "pytabkit", types.SimpleNamespace(**{f"{model}_Classifier": Given}))
+    x = pd.DataFrame({"a": [1.0, np.nan, 3.0, 9.0], "c": pd.Categorical(["u", None, "v", "u"])})
+    estimators.deep("Classifier")[model.split("_")[0]](7, x).fit(x, [0, 1, 0, 1])
+    assert seen[0] == 7
+    assert seen[1]["a"].tolist() == [1, 3, 3, 9]  # the median
+    assert seen[1]["c"].tolist() == ["u", "missing", "v", "u"]
+    assert seen[1]["c"].dtype != float
+
+
 def test_wrong_arguments_are_named(capsys, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     for wrong, said in (

@@ -24,6 +24,7 @@ from jnn.gradcheck.report import Check
 MOST = 4
 NAME = "differences"
 SEAM = 1e-3
+"""Relative: what solvers that stop at 1e-3, as jaxopt's and ott's do by default, leave undone of their slopes."""
 THEMSELVES = "they are the reference"
 
 

@@ -145,7 +145,8 @@ def _probe(setting: Setting, source: Any, k: int) -> tuple[list[np.ndarray], lis
         try:
             change = source.gradients(w, round_)[1]
             again64 = setting.rule64(w, round_)[1] if rule64 is not None else None
-        except Exception:  # it raises beside the point, of which nothing is known, then
+        except Exception as error:
+            unknown = unknown or f"it raises beside the point: {describe(error)}"
             continue
         differences_in_place(change, truth)
         if rule64 is not None and again64 is not None:
