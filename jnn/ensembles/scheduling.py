@@ -34,6 +34,8 @@ from jnn.training.visiting import Seen, Show
 
 ENOUGH_WORK = 131_072
 """Numbers that an operation of a training step should touch on a CPU, to be worth starting."""
+SECONDS_BETWEEN_LOOKS = 0.1
+"""Of the main thread at the signals that came, while others work."""
 SECONDS_BETWEEN_MEETINGS = 5.0
 """Of processes, where no checkpoint is due before. One waits for the others until their next visit: so not often."""
 
@@ -116,7 +118,11 @@ def train(
         with concurrent.futures.ThreadPoolExecutor(len(workers)) as pool:
             futures = [pool.submit(run, worker) for worker in workers]
             try:
-                concurrent.futures.wait(futures, return_when=concurrent.futures.FIRST_EXCEPTION)
+                # Look up now and then: a signal that reaches another thread does not end a wait without a timeout.
+                running, failed = set(futures), False
+                while running and not failed:
+                    ended, running = concurrent.futures.wait(running, SECONDS_BETWEEN_LOOKS, "FIRST_EXCEPTION")
+                    failed = any(future.exception() for future in ended)
             finally:
                 queue.closed = True  # a second Ctrl-C, or an error in one of them: the others must end as well
             for future in futures:

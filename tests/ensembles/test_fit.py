@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -337,6 +338,30 @@ def test_ctrl_c_returns_what_was_learned(monkeypatch):
     assert np.isfinite(result.params[0]["W"]).all()
     assert len(calls) == 1
     assert result.stop_reason[-1] == "interrupted (Ctrl-C)"
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_that_reaches_a_workers_thread_is_seen(monkeypatch):
+    """As it may, between the moment when the main thread last looks and the one when it begins to wait for the others.
+
+    Python tells the main thread alone, when that runs: a wait that nothing ends would leave Ctrl-C unseen to the end.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def interrupting(self, *arguments, original=scheduling._Worker._timed):
+        if not sent:
+            sent.append(threading.current_thread() is not threading.main_thread())
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(scheduling._Worker, "_timed", interrupting)
+    monkeypatch.setattr(scheduling, "cpu_workers", lambda: 2)
+    monkeypatch.setattr(visiting, "SECONDS_BETWEEN_VISITS", 0.01)
+    sent = []
+    result = sweep(lanes=2, stopping=None, epochs=50_000).result
+    assert sent == [True]
+    assert np.max(result.epochs) < 50_000
+    assert result.interruption == "interrupted (Ctrl-C)"
     signal.signal(signal.SIGINT, before)
 
 

@@ -137,7 +137,8 @@ class Script:
             visits.append(1)
             return timed(worker, *work)
 
-        scheduling._Worker._timed, scheduling.SECONDS_BETWEEN_MEETINGS = interrupting, 0.1
+        # They meet after every visit: or others, if they begin long before the last one does, end before they hear of it.
+        scheduling._Worker._timed, scheduling.SECONDS_BETWEEN_MEETINGS = interrupting, 0
         some = run(checkpoint=place).result
         scheduling._Worker._timed = timed
         print("interrupted", some.interruption, bool(np.max(some.epochs) < 1500))
