@@ -137,7 +137,7 @@ class Script:
             visits.append(1)
             return timed(worker, *work)
 
-        # They meet after every visit: or others, if they begin long before the last one does, end before they hear of it.
+        # They meet after every visit: or others, who may begin long before the last, end before they hear of it.
         scheduling._Worker._timed, scheduling.SECONDS_BETWEEN_MEETINGS = interrupting, 0
         some = run(checkpoint=place).result
         scheduling._Worker._timed = timed
