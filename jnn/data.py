@@ -57,6 +57,10 @@ class OnDisk(abc.ABC):
     def __getitem__(self, numbers: Numbers) -> np.ndarray:
         """The rows with these numbers."""
 
+    def read(self, numbers: Numbers, out: np.ndarray) -> None:
+        """The rows with these numbers, into an array `(*numbers.shape, d)`."""
+        out[...] = self[numbers]
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """All of it, in memory."""
         return self[np.arange(len(self))].astype(dtype or self.dtype, copy=False)
@@ -99,12 +103,19 @@ class Grouped(OnDisk):
         self._there: OrderedDict[int, None] = OrderedDict()  # the groups in memory, those used last at the end
 
     def __getitem__(self, numbers: Numbers) -> np.ndarray:
-        flat = np.asarray(numbers).reshape(-1)
-        found = np.empty((len(flat), self.shape[1]), self.dtype)
+        found = np.empty((*np.shape(numbers), self.shape[1]), self.dtype)
+        self.read(numbers, found)
+        return found
+
+    def read(self, numbers: Numbers, out: np.ndarray) -> None:
+        """The rows with these numbers, into an array, without more memory where that is a plain one of this dtype."""
+        if out.dtype != self.dtype or not out.flags.c_contiguous:
+            super().read(numbers, out)
+            return
+        flat, found = np.asarray(numbers).reshape(-1), out.reshape(-1, self.shape[1])
         some = max(1, self._largest // 2)  # of few groups, so that it shows soon which are not used any more
         for first in range(0, len(flat), some):
             self._fill(found[first : first + some], flat[first : first + some])
-        return found.reshape(*np.shape(numbers), self.shape[1])
 
     def _fill(self, found: np.ndarray, numbers: Numbers) -> None:
         group = np.searchsorted(self._ends, numbers, side="right")

@@ -67,6 +67,13 @@ def test_arrow_files(tmp_path):
     np.testing.assert_array_equal(np.asarray(read.x)[:, :3], X)
 
 
+@pytest.mark.parametrize("out", [np.empty((4, 5, 3), np.float32), np.empty((4, 5, 3)), np.empty((3, 5, 4)).T[:, ::-1]])
+def test_rows_are_read_into_any_array(files, out):
+    read, numbers = labelled(files).x, RNG.integers(N, size=(4, 5))
+    read.read(numbers, out)
+    np.testing.assert_array_equal(out, read[numbers])
+
+
 def test_an_order_takes_some_groups_at_a_time(files):
     read = labelled(files, memory=4 * GROUP * 3 * 4).x
     order = RNG.permutation(N)
@@ -108,16 +115,16 @@ def test_training_is_that_on_the_same_rows_in_memory(files):
 
 def test_every_row_comes_once_an_epoch_on_any_number_of_devices(files, monkeypatch):
     taken = []
-    original = data.Grouped.__getitem__
+    original = data.Grouped.read
 
-    def counted(self, numbers):
+    def counted(self, numbers, out):
         taken.append(np.ravel(numbers))
-        return original(self, numbers)
+        return original(self, numbers, out)
 
     few = 3 * GROUP * 3 * 4
     plain = train(labelled(files, memory=few).x, LABELS, epochs=2, rows_on_device=240)
     read = labelled(files, memory=few)
-    monkeypatch.setattr(data.Grouped, "__getitem__", counted)
+    monkeypatch.setattr(data.Grouped, "read", counted)
     taken.clear()
     divided = train(read.x, LABELS, epochs=2, rows_on_device=240, devices=jax.devices())
     for a, b in zip(jax.tree.leaves(plain.params), jax.tree.leaves(divided.params), strict=True):

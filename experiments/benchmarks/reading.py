@@ -35,7 +35,7 @@ import jnn
 from experiments.benchmarks.machine import cores
 from experiments.benchmarks.timing import in_turn, quartiles
 from jnn.training.program import Examples, Program
-from jnn.training.splitting import shuffled
+from jnn.training.splitting import in_order, random_numbers
 from jnn.training.streaming import Source
 
 COLUMNS, BATCH, GROUP = 100, 1000, 10_000
@@ -86,13 +86,13 @@ def batches(x: Any, y: Any, order: np.ndarray, begin: int = 0) -> Iterator[np.nd
         yield from np.asarray(block.examples.x)[: int(block.steps)]
 
 
-def in_order(x: Any, key: Any, epoch: int) -> np.ndarray:
+def ordered(x: Any, key: Any, epoch: int) -> np.ndarray:
     """The order of an epoch, as `fit` has it: a function of key and epoch."""
-    order = np.asarray(_order(jax.random.fold_in(key, epoch), len(x)))
+    order = in_order(np.asarray(_numbers(jax.random.fold_in(key, epoch), len(x))))
     return x.shuffled(order) if isinstance(x, jnn.data.OnDisk) else order
 
 
-_order = jax.jit(lambda key, count: shuffled(key, count, count), static_argnums=1)
+_numbers = jax.jit(random_numbers, static_argnums=1)
 
 
 def seconds(run: Callable[[], Any]) -> float:
@@ -114,7 +114,7 @@ def rows(folder: Path, rounds: int) -> None:
     whole, key = np.load(folder / "x.npy"), jax.random.key(0)
 
     def read(x: Any, y: Any) -> Callable[[int], tuple[float, float]]:
-        return lambda seed: both(lambda: [b[0, 0] for b in batches(x, y, in_order(x, key, seed))])
+        return lambda seed: both(lambda: [b[0, 0] for b in batches(x, y, ordered(x, key, seed))])
 
     def numpy(seed: int) -> tuple[float, float]:
         order = np.random.default_rng(seed).permutation(len(whole))
@@ -191,7 +191,7 @@ def one_speed(folder: Path, rounds: int, hidden: tuple[int, ...]) -> None:
         return run
 
     def read(x: Any, y: Any) -> Callable[[int], np.ndarray]:
-        return lambda seed: np.array(both(lambda: [b[0, 0] for b in batches(x, y, in_order(x, key, seed))]))
+        return lambda seed: np.array(both(lambda: [b[0, 0] for b in batches(x, y, ordered(x, key, seed))]))
 
     contestants = {name: epoch(*each) for name, each in given.items()}
     contestants |= {f"{way} alone": read(*given[way][:2]) for way in WAYS}
@@ -221,13 +221,13 @@ def interruptions(folder: Path) -> None:
     for way in WAYS:
         for epoch in range(5):
             x, y = opened(folder, way)
-            numbers = in_order(x, key, epoch)
+            numbers = ordered(x, key, epoch)
             if not np.array_equal(np.sort(numbers), np.arange(len(x))):
                 raise AssertionError(f"epoch {epoch} of {way} is no permutation")
             whole = [hash(batch.tobytes()) for batch in batches(x, y, numbers)]
             for place in rng.integers(len(whole), size=10):
                 again, y = opened(folder, way)  # another process knows the key, the epoch and the step
-                rest = itertools.islice(batches(again, y, in_order(again, key, epoch), int(place)), 70)
+                rest = itertools.islice(batches(again, y, ordered(again, key, epoch), int(place)), 70)
                 exact += [hash(batch.tobytes()) for batch in rest] == whole[place : place + 70]
     print(f"interruptions  {exact} of 100 go on with the same mini-batches; each epoch is a permutation", flush=True)
 

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from jnn import backprop, curvature, objectives
 from jnn.likelihoods import Likelihood
@@ -346,7 +346,12 @@ def epoch_order(program: Program, state: State, places: int, count: Any) -> Int[
     """The order of the training examples in the epoch after this state: a function of the key and the epoch alone."""
     if not program.shuffle:
         return jnp.arange(places)
-    return shuffled(jax.random.fold_in(state.key, state.epoch), places, count)
+    return shuffled(epoch_key(state), places, count)
+
+
+def epoch_key(state: State) -> Key[Array, "*members"]:
+    """What decides the order of the epoch after this state."""
+    return jax.random.fold_in(state.key, state.epoch)
 
 
 def begin(member: Member, state: State) -> Pass:

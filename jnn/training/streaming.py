@@ -7,9 +7,10 @@ validate on is read, and during the last of those the first of the next epoch.
 """
 
 import functools
+import math
 import operator
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -24,18 +25,62 @@ from jnn.training import dividing, program as programs
 from jnn.training.packing import Packing, packing
 from jnn.training.problem import Problem
 from jnn.training.program import Block, Examples, Member, Pass, Program, Risk, Shared, State
+from jnn.training.splitting import in_order, random_numbers
 from jnn.training.structure import LEAST_VALIDATED, restored, rounded_up
 
 T = TypeVar("T")
 
 
+class _Buffers:
+    """Memory of two blocks, which take turns in it: the one that is worked on and the one that is read.
+
+    Fresh memory from the system would cost more than it does to fill it. What begins at a multiple of 64 bytes, XLA on
+    CPU takes as it is; of anything else it makes a copy.
+    """
+
+    def __init__(self) -> None:
+        self._blocks: list[list[np.ndarray]] = [[], []]
+        self._used = 0
+
+    def turn(self) -> None:
+        """Begin a block, in the memory of the one before the last: nobody works on that any more."""
+        self._blocks.reverse()
+        self._used = 0
+
+    def take(self, leaf: np.ndarray | OnDisk, numbers: np.ndarray, dtype: Any) -> np.ndarray:
+        """Rows of an array, in memory that was not used for this block."""
+        out = self._next((*numbers.shape, *leaf.shape[1:]), np.dtype(dtype))
+        if isinstance(leaf, OnDisk):
+            leaf.read(numbers, out)
+        elif leaf.dtype == dtype and leaf.flags.c_contiguous and leaf.flags.aligned:
+            np.take(leaf, numbers, axis=0, out=out, mode="clip")  # "raise" would fill another array first
+        else:  # of which `take` would make a copy, of all of it
+            out[...] = leaf[numbers]
+        return out
+
+    def _next(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        block, size = self._blocks[0], math.prod(shape) * dtype.itemsize
+        if self._used == len(block):
+            block.append(np.empty(0, np.uint8))
+        if len(block[self._used]) < size + 63:
+            block[self._used] = np.empty(size + 63, np.uint8)
+        memory = block[self._used]
+        self._used += 1
+        begin = -memory.ctypes.data % 64
+        return memory[begin : begin + size].view(dtype).reshape(shape)
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
-    """All examples, as NumPy arrays, and how many of them may lie on the device at once."""
+    """All examples, as NumPy arrays, and how many of them may lie on the device at once.
+
+    A block that was read is there until the second one after it is.
+    """
 
     examples: Examples
     dtype: Any
     rows_on_device: int
+    buffers: _Buffers = field(default_factory=_Buffers)
 
     @classmethod
     def of(cls, problem: Problem, batch_size: int | None, rows_on_device: int) -> "Source":
@@ -67,13 +112,12 @@ class Source:
 
     def rows(self, program: Program, numbers: np.ndarray) -> Examples:
         """The examples of so many mini-batches `(steps, size)`, inputs and weights in the dtype of training."""
+        self.buffers.turn()
         division = program.division
         parts = numbers if division is None else division.cut(numbers)
 
         def sent(leaf: np.ndarray | OnDisk, dtype: Any) -> Any:
-            def take(some: np.ndarray) -> np.ndarray:
-                return leaf[some].astype(dtype, copy=False)
-
+            take = functools.partial(self.buffers.take, leaf, dtype=dtype)
             return take(parts) if division is None else division.spread(take, parts, leaf)
 
         x, y, weights = self.examples
@@ -187,15 +231,15 @@ class Run:
             count = len(rows)
         held_out = None if state.held_out is None else np.sort(state.held_out.numbers())
 
-        def ordered(epoch: int) -> Array:
-            return _order(program, state._replace(epoch=np.asarray(epoch)), places, count)
+        def drawn(epoch: int) -> Array:
+            return _numbers(state._replace(epoch=np.asarray(epoch)), places, count)
 
         first, last = int(state.epoch), int(shared.epochs)
-        following = ordered(first)
+        following = drawn(first)
         for epoch in range(first, last):
-            order = np.asarray(following)[:count]
+            order = in_order(np.asarray(following))[:count] if program.shuffle else np.arange(count)
             if epoch + 1 < last:
-                following = ordered(epoch + 1)  # before the device gets other work, to be known when that is in work
+                following = drawn(epoch + 1)  # before the device gets other work, to be known when that is in work
             order = order if rows is None else rows[order]
             order = x.shuffled(order) if program.shuffle and isinstance(x, OnDisk) else order
             yield from source.blocks(program, order, begin if epoch == first else 0)
@@ -224,9 +268,10 @@ def _packing(program: Program, member: Member) -> Packing:
     return packing(like, restored(member.optimizer), program.platform)
 
 
-@functools.partial(jax.jit, static_argnames=("program", "places"))
-def _order(program: Program, state: State, places: int, count: Any) -> Array:
-    return programs.epoch_order(program, state, places, count)
+@functools.partial(jax.jit, static_argnames="places")
+def _numbers(state: State, places: int, count: Any) -> Array:
+    """As `jnn.training.program.epoch_order` has them; the host puts them in order faster, and has them to put."""
+    return random_numbers(programs.epoch_key(state), places, count)
 
 
 @functools.partial(jax.jit, static_argnames="program")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from jnn.training.splitting import held_out_count, shuffled, split, split_key
+from jnn.training.splitting import held_out_count, in_order, shuffled, split, split_key
 
 jitted = functools.partial(jax.jit, static_argnums=(1, 2))(split)
 
@@ -100,13 +100,29 @@ def test_empty_parts_are_refused(count, fraction, message, key):
 
 @pytest.mark.parametrize("count", [1, 2, 3, 100, 2000, 2048, 2049, 5000])
 def test_an_order_is_that_of_its_random_numbers_whatever_the_size(count):
-    """A stable sort by NumPy, of as many bits; on both sides of 2,048, where the way of sorting changes."""
+    """A stable sort by NumPy, of as many bits; on both sides of 2,048, where number and place need 64 bits."""
     bits = min(31, max(21, 2 * (count - 1).bit_length() - 1))
     for size in (count, count + 1, count + 60, 2 * count + 1000):
         key = jax.random.fold_in(jax.random.key(0), count)
         numbers = np.asarray(jax.random.bits(key, (size,), np.uint32))[:count] >> np.uint32(32 - bits)
         expected = [*np.argsort(numbers, kind="stable"), *range(count, size)]
         np.testing.assert_array_equal(jax.jit(shuffled, static_argnums=1)(key, size, count), expected)
+
+
+@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.parametrize(("size", "bits"), [(1, 32), (2, 31), (1000, 2), (1000, 22), (1000, 23), (5000, 32)])
+def test_numbers_are_put_in_order_on_hosts_and_devices_alike(size, bits, x64):
+    """Equal ones by their places; whatever the widest numbers are that JAX has, and for each member of a batch."""
+    numbers = np.random.default_rng(size).integers(0, 2**bits, (3, size)).astype(np.uint32)
+    numbers[:, ::7], numbers[:, ::5] = 2**bits - 1, 0
+    with jax.enable_x64(x64):
+        there = jax.jit(jax.vmap(lambda some: in_order(some, bits)))(numbers)
+        assert there.dtype == jnp.asarray(0).dtype
+    for some, found in zip(numbers, there, strict=True):
+        expected = np.argsort(some, kind="stable")
+        np.testing.assert_array_equal(in_order(some), expected)
+        np.testing.assert_array_equal(in_order(some, bits), expected)
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("count", [2, 3, 4])
