@@ -1,6 +1,7 @@
 """Strict settings for every test: x64, no silent rank promotion, run-time type checks, two simulated CPU devices."""
 
 import os
+import signal
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +16,10 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
     + " --xla_cpu_use_fusion_emitters=false"
     * version("jaxlib").startswith("0.10.")
 )
+
+# What a shell starts in the background ignores Ctrl-C, and so does what that starts; the tests press it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax
 import pytest

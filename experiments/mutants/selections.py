@@ -142,15 +142,10 @@ PLANTED: dict[str, list[tuple[str, str]]] = {
             "counts = jnp.where(places(division, size) < present, scale, 0).astype(program.dtype)",
             "counts = jnp.full(size, scale).astype(program.dtype)",
         ),
-        (
-            "return shuffled(jax.random.fold_in(state.key, state.epoch), places, count)",
-            "return shuffled(state.key, places, count)",
-        ),
+        ("return jax.random.fold_in(state.key, state.epoch)", "return state.key"),
     ],
     "training/result.py": [("return self.state.best.params", "return self.state.params")],
-    "training/splitting.py": [
-        ("train = line[jnp.argsort(rank, stable=True)][: places[0]]", "train = line[: places[0]]")
-    ],
+    "training/splitting.py": [("train = line[in_order(rank, 2)][: places[0]]", "train = line[: places[0]]")],
     "posterior.py": [
         (
             "return self.noise / gamma * (flat @ flat.T - less @ less.T)",
@@ -208,7 +203,18 @@ NO_FAULTS: dict[str, list[tuple[str, str, str]]] = {
             "len(network.edges) >= LEAST_BLOCK_DENSITY * places → len(network.edges) > LEAST_BLOCK_DENSITY * places",
         ),
         ("data.py", "Transformed.__init__", "1 → 0 #1"),
-        ("data.py", "Grouped.__getitem__", "1 → 2 #1"),
+        ("data.py", "Grouped.read", "1 → 2 #4"),
+        ("training/splitting.py", "shuffled", "*"),
+        ("training/splitting.py", "in_order", "32 → 64 #1"),
+        ("training/splitting.py", "in_order", "len(numbers) - 1 → len(numbers) + 1"),
+        ("training/splitting.py", "in_order", "len(numbers) - 1 → len(numbers)"),
+        ("training/streaming.py", "_Buffers._next", "63 → 126 #1"),
+        ("training/streaming.py", "_Buffers._next", "63 → 126 #2"),
+        (
+            "training/streaming.py",
+            "_Buffers._next",
+            "len(block[self._used]) < size + 63 → len(block[self._used]) <= size + 63",
+        ),
         ("data.py", "", "2 ** 24 → 2 ** (24 + 1)"),
         ("data.py", "", "2 ** 24 → 2"),
         ("data.py", "", "2 → 3"),

@@ -321,7 +321,6 @@ def test_members_diverge_alone(alone):
 
 
 def test_ctrl_c_returns_what_was_learned(monkeypatch):
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent process may ignore it
     calls = []
 
     def interrupting(self, *arguments, original=scheduling._Worker._timed):
@@ -338,7 +337,6 @@ def test_ctrl_c_returns_what_was_learned(monkeypatch):
     assert np.isfinite(result.params[0]["W"]).all()
     assert len(calls) == 1
     assert result.stop_reason[-1] == "interrupted (Ctrl-C)"
-    signal.signal(signal.SIGINT, before)
 
 
 def test_ctrl_c_that_reaches_a_workers_thread_is_seen(monkeypatch):
@@ -346,7 +344,6 @@ def test_ctrl_c_that_reaches_a_workers_thread_is_seen(monkeypatch):
 
     Python tells the main thread alone, when that runs: a wait that nothing ends would leave Ctrl-C unseen to the end.
     """
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def interrupting(self, *arguments, original=scheduling._Worker._timed):
         if not sent:
@@ -362,7 +359,6 @@ def test_ctrl_c_that_reaches_a_workers_thread_is_seen(monkeypatch):
     assert sent == [True]
     assert np.max(result.epochs) < 50_000
     assert result.interruption == "interrupted (Ctrl-C)"
-    signal.signal(signal.SIGINT, before)
 
 
 def test_a_callback_sees_all_members_after_each_epoch(swept, alone):

@@ -2,7 +2,6 @@
 
 import contextlib
 import pickle
-import signal
 import subprocess
 import sys
 import warnings
@@ -297,7 +296,6 @@ def test_divergence_is_said_and_the_last_good_weights_kept(streamed) -> None:
 
 
 def test_ctrl_c_before_the_first_epoch_leaves_an_unfitted_estimator(monkeypatch) -> None:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr(visiting, "interruptible", lambda: contextlib.nullcontext(lambda: True))
     for train in (lambda m: m.fit(X, Y), lambda m: m.partial_fit(X, Y, classes=[0, 1, 2])):
         model = MLPClassifier(**SMALL)
@@ -306,7 +304,6 @@ def test_ctrl_c_before_the_first_epoch_leaves_an_unfitted_estimator(monkeypatch)
         with pytest.raises(NotFittedError):
             check_is_fitted(model)
         assert vars(model) == vars(MLPClassifier(**SMALL))
-    signal.signal(signal.SIGINT, before)
 
 
 def test_seconds_of_unix_time_lose_nothing_on_the_way_to_a_file_or_a_graph(tmp_path) -> None:

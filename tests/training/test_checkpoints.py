@@ -38,13 +38,6 @@ class Stumbled(Exception):
     """What interrupts a training in these tests."""
 
 
-@pytest.fixture(autouse=True)
-def _ctrl_c_as_usual():
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.fixture
 def kept(tmp_path):
     return Checkpoints(tmp_path / "run", seconds=0, keep=2)

@@ -24,14 +24,6 @@ NETWORK = mlp([2, 3, 1])
 train = functools.partial(fit, NETWORK, Gaussian(), X, Y, optimizer=adam(0.02), batch_size=4)
 
 
-@pytest.fixture(autouse=True)
-def _ctrl_c_as_usual():
-    """Also where the tests run in the background, and a parent process ignores Ctrl-C."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def assert_equal(got, expected):
     def compare(a, b):
         if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
